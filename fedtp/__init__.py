@@ -1,0 +1,30 @@
+"""Fleets of small devices that learn together from drifting streams, without backpropagation."""
+
+from importlib import import_module, metadata
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from fedtp.learner_spec import LearnerSpec
+    from fedtp.optimizer import TPSGD
+
+    __version__: str
+
+__all__ = ["TPSGD", "LearnerSpec", "__version__"]
+
+# Where the public names live. They are imported when first asked for, because PyTorch takes seconds.
+_HOMES = {"TPSGD": "fedtp.optimizer", "LearnerSpec": "fedtp.learner"}
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        try:
+            return metadata.version("fedtp")
+        except metadata.PackageNotFoundError:  # Flower's bundles hold the files, uninstalled
+            return "unknown"
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

@@ -1,0 +1,153 @@
+"""Many devices' copies of one model, trained at once as ``[devices, ...]`` tensors."""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from collections.abc import Collection, Mapping
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from fedtp.blocks import Chain
+from fedtp.errors import ModelError
+from fedtp.learner import Learner
+
+
+def stack(model: nn.Sequential, devices: int) -> nn.Sequential:
+    """Return a model whose parameters hold one copy of the model's per device.
+
+    The optimizers of fedtp train it as they train an ordinary model, with a leading device axis on every batch:
+    the matrix products of all devices run as one.
+
+    Parameters
+    ----------
+    model
+        The model that every device starts from; left as it is.
+    devices
+        How many copies.
+
+    Raises
+    ------
+    ModelError
+        If a layer's rule cannot work over a device axis.
+
+    Examples
+    --------
+    >>> [tuple(p.shape) for p in stack(nn.Sequential(nn.Linear(4, 2)), 3).parameters()]
+    [(3, 2, 4), (3, 2)]
+    """
+    model = copy.deepcopy(model)
+    for block in Chain(model):
+        if not block.rule.batches_devices:
+            raise ModelError(
+                f"Block {block.name!r} ({type(block.rule.layer).__name__}) has no rule over a device axis."
+            )
+        for path, parameter in list(block.rule.layer.named_parameters()):
+            copies = parameter.detach().expand(devices, *parameter.shape).clone()
+            setattr(block.rule.layer, path, nn.Parameter(copies, requires_grad=parameter.requires_grad))
+    return model
+
+
+class Cohort:
+    """Devices that learn at the same time, from the same kind of order.
+
+    Parameters
+    ----------
+    learner
+        What each of them trains.
+    devices
+        How many there are.
+    """
+
+    def __init__(self, learner: Learner, devices: int) -> None:
+        self.learner = learner
+        self.model = stack(learner.model, devices)
+        self.optimizer = learner.optimizer(self.model)
+        self.chain = self.optimizer.chain
+
+    def load(self, weights: Mapping[str, NDArray[np.float32]]) -> None:
+        """Set every block's weights: one vector for all devices, or ``[devices, size]``."""
+        for block in self.chain:
+            block.unpack(_tensor(weights[block.name]))
+
+    def load_momentum(self, momentum: Mapping[str, NDArray[np.float32]]) -> None:
+        """Set every block's momentum, ``[devices, size]``."""
+        for block in self.chain:
+            packed = _tensor(momentum[block.name])
+            parts = packed.split([p[0].numel() for p in block.parameters], -1)
+            for parameter, part in zip(block.parameters, parts, strict=True):
+                self.optimizer.state[parameter]["momentum_buffer"] = part.reshape(parameter.shape).clone()
+
+    def weights(self, block: str) -> NDArray[np.float32]:
+        """Return a block's weights now, ``[devices, size]``, as a copy."""
+        return next(b for b in self.chain if b.name == block).pack().numpy()
+
+    def momentum(self, block: str) -> NDArray[np.float32]:
+        """Return a block's momentum now, ``[devices, size]``, as a copy."""
+        found = next(b for b in self.chain if b.name == block)
+        state = self.optimizer.state
+        return torch.cat([state[p]["momentum_buffer"].flatten(1) for p in found.parameters], -1).numpy()
+
+    def learn(self, x: Tensor, y: Tensor, counts: Tensor, blocks: Collection[str]) -> tuple[Tensor, Tensor]:
+        """Predict every sample, then learn from it, batch by batch.
+
+        Parameters
+        ----------
+        x
+            Samples, ``[devices, samples, features]``, in the order of their arrival; rows past a device's own
+            count are padding.
+        y
+            Class indices, ``[devices, samples]``.
+        counts
+            How many samples each device has, at least one, and all in need of the same number of batches.
+        blocks
+            Names of the blocks to train; none to predict only.
+
+        Returns
+        -------
+        predicted
+            Class indices, ``[devices, samples]``, each by the model that the device had before it learnt from
+            the sample's batch.
+        loss
+            Mean loss of the last block over a device's samples, ``[devices]``; NaN where it was not trained.
+        """
+        batch_size = self.learner.spec.batch_size
+        real = torch.arange(y.shape[1]) < counts[:, None]
+        predicted = torch.zeros_like(y)
+        loss = torch.zeros(len(y))
+        for epoch in range(self.learner.spec.epochs):
+            for start in range(0, y.shape[1], batch_size):
+                batch = slice(start, start + batch_size)
+                inputs, labels, mask = x[:, batch], y[:, batch], real[:, batch]
+                value, output = self._step(inputs, labels, mask, blocks, score=epoch == 0)
+                if epoch == 0 and output is not None:
+                    predicted[:, batch] = output.argmax(-1)
+                    loss += mask.sum(-1) * (torch.nan if value is None else value)
+            if not blocks:
+                break
+        return predicted, loss / counts
+
+    def _step(
+        self, x: Tensor, y: Tensor, mask: Tensor, blocks: Collection[str], *, score: bool
+    ) -> tuple[Tensor | None, Tensor | None]:
+        """Learn from one batch; return its loss and what the model answered before."""
+        output = None
+        if score and self.chain.blocks[-1].name not in blocks:
+            with torch.no_grad():
+                output = self.chain.forward(x)
+        if not blocks:
+            return None, output
+        weights = None if bool(mask.all()) else mask.to(x.dtype)
+        value = self.optimizer.step(x, y, blocks=blocks, weights=weights)
+        # The sweep that trains the last block has just computed the answer: it need not be computed twice.
+        return value, self.optimizer.output if output is None else output
+
+
+def _tensor(packed: NDArray[np.float32]) -> Tensor:
+    # Arrays off the wire are read-only, and are only ever copied from.
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        return torch.from_numpy(packed)

@@ -1,0 +1,28 @@
+"""Data sets and their concepts, read from where users keep them.
+
+`load` opens a data set by name, `names` lists them, and `apply` shows a whole data set under another
+concept.
+
+>>> from fedtp.data import Rotation, apply, load
+>>> digits = load("digits")
+>>> turned = apply(Rotation(degrees=90), digits)
+>>> turned.x.shape == digits.x.shape
+True
+"""
+
+from fedtp.data.catalog import load, names
+from fedtp.data.concepts import AnyConcept, Gain, Generator, Identity, LabelSwap, Rotation, apply
+from fedtp.data.dataset import DataSet
+
+__all__ = [
+    "AnyConcept",
+    "DataSet",
+    "Gain",
+    "Generator",
+    "Identity",
+    "LabelSwap",
+    "Rotation",
+    "apply",
+    "load",
+    "names",
+]

@@ -1,0 +1,110 @@
+"""The learner as a choice: what every device of a fleet trains, and how."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, Strict, model_validator
+
+from fedtp.run_config import ConfigValue, from_config, to_config
+from fedtp.settings import Conflict, Problem
+
+Units = Annotated[int, Field(ge=1, le=65_536)]
+
+
+class LearnerSpec(BaseModel):
+    """A network and the way it learns, in values that fit a TOML table and Flower's run config.
+
+    Parameters
+    ----------
+    method
+        ``"tpsgd"``: each layer learns from its own loss. ``"backprop"``: the network learns from its last.
+    hidden
+        Width of each hidden layer; none for a linear model.
+    activation
+        After each hidden layer.
+    loss
+        What a block's output is compared by.
+    space
+        Where a hidden block is compared with the label: in ``"label"`` space or in ``"target"`` space, which
+        cross-entropy does not have: it compares with labels.
+    projection
+        How the fixed target projections are drawn.
+    lr, momentum, weight_decay
+        As in ``torch.optim.SGD``, the same for every block.
+    normalize
+        Divide each block's step by the squared norm of its input.
+    batch_size
+        Samples per step.
+    epochs
+        How many times a device goes over the samples of one order.
+    freeze_after_seconds
+        From this virtual second on devices predict, but learn no more; None: never.
+    detector
+        What watches each device's errors for drift.
+    seed
+        Of the initial weights and the projections; all devices of a fleet share it.
+
+    Examples
+    --------
+    >>> spec = LearnerSpec(hidden=(64, 32), seed=7)
+    >>> config = spec.to_config()
+    >>> config["learner.hidden"], config["learner.lr"]
+    ('64,32', 1.0)
+    >>> LearnerSpec.from_config(config) == spec
+    True
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+    method: Literal["tpsgd", "backprop"] = "tpsgd"
+    hidden: Annotated[tuple[Units, ...], Strict(False)] = Field(default=(64,), max_length=100)
+    activation: Literal["relu", "tanh", "sigmoid", "leaky-relu", "gelu", "silu", "elu"] = "tanh"
+    loss: Literal["squared", "absolute", "cross-entropy"] = "cross-entropy"
+    space: Literal["label", "target"] = "label"
+    projection: Literal["normal", "uniform", "sign", "orthogonal"] = "normal"
+    lr: float = Field(default=1.0, gt=0, le=1e6)
+    momentum: float = Field(default=0.0, ge=0, lt=1)
+    weight_decay: float = Field(default=0.0, ge=0, le=1e6)
+    normalize: bool = True
+    batch_size: int = Field(default=10, ge=1, le=1_000_000)
+    epochs: int = Field(default=1, ge=1, le=10_000)
+    freeze_after_seconds: float | None = Field(default=None, ge=0)
+    detector: Literal["adwin", "page-hinkley", "ddm", "hddm-w", "none"] = "adwin"
+    seed: int = Field(default=0, ge=0, le=2**63 - 1)
+
+    @model_validator(mode="after")
+    def _loss_fits_space(self) -> Self:
+        if self.space == "target" and self.loss == "cross-entropy":
+            text = 'space is "target", but the loss "cross-entropy" compares with labels: choose '
+            raise Conflict(
+                [Problem(("space",), text + 'space = "label", or the loss "squared" or "absolute"')]
+            )
+        return self
+
+    def to_config(self, prefix: str = "learner.") -> dict[str, ConfigValue]:
+        """Return the settings for Flower's run config, which holds no lists and no tables.
+
+        Parameters
+        ----------
+        prefix
+            Put before each name.
+
+        Returns
+        -------
+        dict
+            Lists as text with commas between; what is None is left out.
+        """
+        return to_config(self, prefix)
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, object], prefix: str = "learner.") -> Self:
+        """Read the settings back from a run config; keys without the prefix are somebody else's.
+
+        Raises
+        ------
+        ModelError
+            If a setting is unknown or has a value that is not allowed, with one sentence for each.
+        """
+        return from_config(cls, config, prefix)

@@ -1,0 +1,52 @@
+"""The measures that the report shows, each with its definition in one line."""
+
+from __future__ import annotations
+
+MEASURES: tuple[tuple[str, str], ...] = (
+    (
+        "Prequential accuracy",
+        "Share of right predictions over all samples of all devices, each predicted by the model that its device then "
+        "had, before learning from it.",
+    ),
+    (
+        "Final accuracy",
+        "Accuracy of the last global model on held-out data, under the concepts in force at the end of the run.",
+    ),
+    (
+        "Kappa",
+        "Cohen's kappa of the prequential predictions: agreement with the labels beyond what chance would give; "
+        "1 is perfect, 0 is chance.",
+    ),
+    (
+        "Kappa_t",
+        "The same against the predictor that repeats the label before: 1 is perfect, 0 is no better than repeating.",
+    ),
+    ("True drift", "A device begins to see another concept; every device that drifts counts."),
+    (
+        "Drift detected",
+        "A true drift that is followed by a detection on the same device within the stated window.",
+    ),
+    ("False alarm", "A detection that follows no true drift of its device within that window."),
+    (
+        "Delay",
+        "Virtual time from a true drift to the first detection after it, where the drift counts as detected.",
+    ),
+    ("Client round", "One device carrying out one order."),
+    ("Virtual time", "The time that the simulated fleet lives through; wall time is what the computer took."),
+    (
+        "Traffic",
+        "Bytes of the messages: down from the server to the devices, up from the devices to the server.",
+    ),
+    (
+        "Energy",
+        "Joules that the devices spend on computing and on the radio, by the constants of their classes.",
+    ),
+    (
+        "Refused",
+        "Updates that failed a check of the server: shape, finiteness, counts, projections and the like.",
+    ),
+    (
+        "Late, lost, empty",
+        "Orders whose reply came after the deadline; never came; found no sample to learn from.",
+    ),
+)

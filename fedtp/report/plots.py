@@ -1,0 +1,93 @@
+"""The look that all figures share: colours that follow the theme, axes with units, room for the legend.
+
+A colour is written ``var(--name)`` and defined in ``page.css``, once for light pages and once for dark ones.
+The series are the colours of Okabe and Ito, safe for the colour-blind, darkened or lightened until they stand
+out from the page; each series has a dash of its own too, for print and for those who see no colour.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from html import escape
+from typing import Any
+
+import plotly.graph_objects as go
+
+_SERIES = 6
+_DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
+_FONT = 'system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", Arial, sans-serif'
+CLEAR = "rgba(0, 0, 0, 0)"
+
+
+def colour(index: int) -> str:
+    """The colour of the series `index`."""
+    return f"var(--series-{index % _SERIES + 1})"
+
+
+def dash(index: int) -> str:
+    """The dash of the series `index`."""
+    return _DASHES[index % len(_DASHES)]
+
+
+def plain(text: str) -> str:
+    """`text` for a figure, where Plotly would read tags and entities in it.
+
+    Examples
+    --------
+    >>> plain("<b>hot & cold</b>")
+    '&lt;b&gt;hot &amp; cold&lt;/b&gt;'
+    """
+    return escape(text, quote=False)
+
+
+def axis(title: str = "", **more: Any) -> dict[str, Any]:
+    """The settings of an axis: `title` with its unit, and whatever Plotly's ``xaxis`` takes."""
+    return {
+        "title": {"text": title, "standoff": 8},
+        "gridcolor": "var(--grid)",
+        "linecolor": "var(--rule)",
+        "zeroline": False,
+        **more,
+    }
+
+
+def figure(traces: Sequence[Any], **layout: Any) -> go.Figure:
+    """A figure of these traces that follows the theme of the page and the width of its place.
+
+    Titles belong to the page. The legend lies in one or more lines above the plot, which makes room for it.
+    """
+    shared: dict[str, Any] = {
+        "template": {},
+        "autosize": True,
+        "paper_bgcolor": CLEAR,
+        "plot_bgcolor": CLEAR,
+        "font": {"family": _FONT, "size": 12, "color": "var(--soft)"},
+        "margin": {"l": 8, "r": 10, "t": 12, "b": 40},
+        # The numbers and the title of the horizontal axis always fit into the lower margin.
+        "yaxis": {"automargin": True},
+        "hoverlabel": {
+            "bgcolor": "var(--surface)",
+            "bordercolor": "var(--rule)",
+            "font": {"family": _FONT, "size": 12, "color": "var(--ink)"},
+        },
+        "legend": {
+            "orientation": "h",
+            "x": 0,
+            "xanchor": "left",
+            "y": 1.02,
+            "yanchor": "bottom",
+            "traceorder": "normal",
+        },
+        "modebar": {"bgcolor": "var(--surface)", "color": "var(--soft)", "activecolor": "var(--ink)"},
+    }
+    return go.Figure(data=list(traces), layout=_merged(shared, layout))
+
+
+def _merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(below)
+    for key, value in above.items():
+        known = merged.get(key)
+        merged[key] = (
+            _merged(known, value) if isinstance(known, dict) and isinstance(value, Mapping) else value
+        )
+    return merged

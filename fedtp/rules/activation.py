@@ -1,0 +1,124 @@
+"""How an error passes back through the layers of a block that have no parameters.
+
+Only the way from the block's output to its own layer is walked: no error ever crosses into another block.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+aten: Any = torch.ops.aten
+
+
+class Tail(ABC):
+    """A parameterless layer: its output, and how an error at its output becomes one at its input."""
+
+    def __init__(self, layer: nn.Module) -> None:
+        self.layer: Any = layer
+
+    @abstractmethod
+    def forward(self, z: Tensor) -> tuple[Tensor, Any]:
+        """Return the output and what `backward` will need. `z` may be overwritten."""
+
+    @abstractmethod
+    def backward(self, error: Tensor, saved: Any) -> Tensor:
+        """Return the error at the input, given the one at the output."""
+
+
+class ReLU(Tail):
+    """``max(z, 0)``."""
+
+    def forward(self, z: Tensor) -> tuple[Tensor, Tensor]:  # noqa: D102
+        a = torch.relu_(z)
+        return a, a
+
+    def backward(self, error: Tensor, saved: Tensor) -> Tensor:  # noqa: D102
+        return aten.threshold_backward(error, saved, 0)  # type: ignore[no-any-return]
+
+
+class Tanh(Tail):
+    """``tanh z``."""
+
+    def forward(self, z: Tensor) -> tuple[Tensor, Tensor]:  # noqa: D102
+        a = torch.tanh_(z)
+        return a, a
+
+    def backward(self, error: Tensor, saved: Tensor) -> Tensor:  # noqa: D102
+        return aten.tanh_backward(error, saved)  # type: ignore[no-any-return]
+
+
+class Sigmoid(Tail):
+    """``1 / (1 + exp(-z))``."""
+
+    def forward(self, z: Tensor) -> tuple[Tensor, Tensor]:  # noqa: D102
+        a = torch.sigmoid_(z)
+        return a, a
+
+    def backward(self, error: Tensor, saved: Tensor) -> Tensor:  # noqa: D102
+        return aten.sigmoid_backward(error, saved)  # type: ignore[no-any-return]
+
+
+class LeakyReLU(Tail):
+    """``max(z, 0) + slope * min(z, 0)``."""
+
+    def forward(self, z: Tensor) -> tuple[Tensor, Tensor]:  # noqa: D102
+        return nn.functional.leaky_relu(z, self.layer.negative_slope), z
+
+    def backward(self, error: Tensor, saved: Tensor) -> Tensor:  # noqa: D102
+        return aten.leaky_relu_backward(error, saved, self.layer.negative_slope, False)  # type: ignore[no-any-return]
+
+
+class ELU(Tail):
+    """``z`` above zero, ``alpha (exp z - 1)`` below."""
+
+    def forward(self, z: Tensor) -> tuple[Tensor, Tensor]:  # noqa: D102
+        return nn.functional.elu(z, self.layer.alpha), z
+
+    def backward(self, error: Tensor, saved: Tensor) -> Tensor:  # noqa: D102
+        return aten.elu_backward(error, self.layer.alpha, 1, 1, False, saved)  # type: ignore[no-any-return]
+
+
+class GELU(Tail):
+    """``z Φ(z)``."""
+
+    def forward(self, z: Tensor) -> tuple[Tensor, Tensor]:  # noqa: D102
+        return nn.functional.gelu(z, approximate=self.layer.approximate), z
+
+    def backward(self, error: Tensor, saved: Tensor) -> Tensor:  # noqa: D102
+        return aten.gelu_backward(error, saved, approximate=self.layer.approximate)  # type: ignore[no-any-return]
+
+
+class SiLU(Tail):
+    """``z sigmoid(z)``."""
+
+    def forward(self, z: Tensor) -> tuple[Tensor, Tensor]:  # noqa: D102
+        return nn.functional.silu(z), z
+
+    def backward(self, error: Tensor, saved: Tensor) -> Tensor:  # noqa: D102
+        return aten.silu_backward(error, saved)  # type: ignore[no-any-return]
+
+
+class Identity(Tail):
+    """Passes everything on."""
+
+    def forward(self, z: Tensor) -> tuple[Tensor, None]:  # noqa: D102
+        return z, None
+
+    def backward(self, error: Tensor, saved: None) -> Tensor:  # noqa: D102
+        return error
+
+
+TAILS: dict[type[nn.Module], type[Tail]] = {
+    nn.ReLU: ReLU,
+    nn.Tanh: Tanh,
+    nn.Sigmoid: Sigmoid,
+    nn.LeakyReLU: LeakyReLU,
+    nn.ELU: ELU,
+    nn.GELU: GELU,
+    nn.SiLU: SiLU,
+    nn.Identity: Identity,
+}

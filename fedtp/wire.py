@@ -1,0 +1,262 @@
+"""What a training order and a training report hold: the names and types of their records.
+
+This is the one module of `fedtp` that knows Flower. Clients and servers agree on it and on nothing else. A block
+travels as one array, packed as `fedtp.blocks` says; projections never travel, only their digest does.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import TypeVar, cast
+
+import numpy as np
+from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
+from numpy.typing import NDArray
+
+from fedtp.errors import WireError
+
+Packed = NDArray[np.float32]
+
+R = TypeVar("R", ArrayRecord, ConfigRecord, MetricRecord)
+T = TypeVar("T")
+
+#: The version of this format. Both sides refuse another.
+VERSION = 1
+
+
+@dataclass(frozen=True)
+class Order:
+    """What the server asks of a device.
+
+    Parameters
+    ----------
+    round
+        Number of the round, from 1.
+    now
+        The server's time, s: what has arrived by then is to be learnt from.
+    digest
+        Digest of the projections that the device must use.
+    weights
+        The blocks' current weights, packed. A block that is absent stays as the device has it.
+    blocks
+        Names of the blocks to train; empty to predict only.
+    """
+
+    round: int
+    now: float
+    digest: str
+    weights: Mapping[str, Packed]
+    blocks: tuple[str, ...]
+
+    def to_records(self) -> RecordDict:
+        """Write the order as Flower's records."""
+        return RecordDict(
+            {
+                "weights": ArrayRecord({name: pack_array(w) for name, w in self.weights.items()}),
+                "order": ConfigRecord(
+                    {
+                        "version": VERSION,
+                        "round": self.round,
+                        "now": float(self.now),
+                        "digest": self.digest,
+                        "blocks": list(self.blocks),
+                    }
+                ),
+            }
+        )
+
+    @classmethod
+    def from_records(cls, records: RecordDict) -> Order:
+        """Read an order.
+
+        Raises
+        ------
+        WireError
+            If it does not hold what an order holds.
+        """
+        config = _record(records, "order", ConfigRecord)
+        _check_version(config)
+        return cls(
+            round=_value(config, "round", int),
+            now=_value(config, "now", float),
+            digest=_value(config, "digest", str),
+            weights=_weights(records),
+            blocks=tuple(_list(config, "blocks", str)),
+        )
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a device answers.
+
+    Parameters
+    ----------
+    digest
+        Digest of the projections that the device used.
+    weights
+        The blocks that it trained, packed.
+    examples
+        How many samples each of those blocks learnt from.
+    samples
+        How many samples were scored.
+    correct
+        How many of them were predicted rightly, each before it was learnt from.
+    loss
+        Mean loss of the last block over them; NaN when it was not computed.
+    detections
+        How many drifts the device's detector flagged.
+    flops
+        Floating-point operations spent.
+    """
+
+    digest: str
+    weights: Mapping[str, Packed] = field(default_factory=dict)
+    examples: Mapping[str, int] = field(default_factory=dict)
+    samples: int = 0
+    correct: int = 0
+    loss: float = math.nan
+    detections: int = 0
+    flops: float = 0.0
+
+    def to_records(self) -> RecordDict:
+        """Write the report as Flower's records."""
+        return RecordDict(
+            {
+                "weights": ArrayRecord({name: pack_array(w) for name, w in self.weights.items()}),
+                "metrics": MetricRecord(
+                    {
+                        "examples": [int(self.examples[name]) for name in self.weights],
+                        "samples": self.samples,
+                        "correct": self.correct,
+                        "loss": self.loss,
+                        "detections": self.detections,
+                        "flops": self.flops,
+                    }
+                ),
+                "report": ConfigRecord({"version": VERSION, "digest": self.digest}),
+            }
+        )
+
+    @classmethod
+    def from_records(cls, records: RecordDict) -> Report:
+        """Read a report, believing nothing: every record, key, type and range is checked.
+
+        Raises
+        ------
+        WireError
+            Its `reason` names the kind of fault.
+        """
+        config = _record(records, "report", ConfigRecord)
+        _check_version(config)
+        metrics = _record(records, "metrics", MetricRecord)
+        if extra := set(records) - {"weights", "metrics", "report"}:
+            raise WireError("extra record", f"unknown records {sorted(extra)}")
+        weights = _weights(records)
+        examples = _list(metrics, "examples", int)
+        if len(examples) != len(weights):
+            raise WireError("examples", f"{len(examples)} example counts for {len(weights)} blocks")
+        samples, correct = _value(metrics, "samples", int), _value(metrics, "correct", int)
+        detections, flops = _value(metrics, "detections", int), _value(metrics, "flops", float)
+        if not 0 <= correct <= samples or detections < 0 or not (math.isfinite(flops) and flops >= 0):
+            raise WireError(
+                "counts", f"impossible counts: {correct} right of {samples}, {detections} detections, {flops} FLOPs"
+            )
+        if any(count < 1 or count > samples for count in examples):
+            raise WireError("examples", f"impossible example counts {examples} of {samples} samples")
+        return cls(
+            digest=_value(config, "digest", str),
+            weights=weights,
+            examples=dict(zip(weights, examples, strict=True)),
+            samples=samples,
+            correct=correct,
+            loss=_value(metrics, "loss", float),
+            detections=detections,
+            flops=flops,
+        )
+
+
+def content_bytes(message: Message) -> int:
+    """Bytes of a message's content: array data with their headers, keys, and eight bytes per number."""
+    total = 0
+    for key, record in message.content.items():
+        total += len(key)
+        for name, value in record.items():
+            total += len(name) + _value_bytes(value)
+    return total
+
+
+def _value_bytes(value: object) -> int:
+    if isinstance(value, Array):
+        return len(value.data)
+    if isinstance(value, str | bytes):
+        return len(value)
+    if isinstance(value, list):
+        return sum(_value_bytes(v) for v in value)
+    return 8
+
+
+def pack_array(weights: Packed) -> Array:
+    """Return Flower's array for a packed block; the same bytes that ``Array(weights)`` makes, sooner."""
+    weights = np.ascontiguousarray(weights, dtype=np.float32)
+    return Array("float32", weights.shape, "numpy.ndarray", _header(weights.size) + weights.tobytes())
+
+
+def unpack_array(name: str, array: Array) -> Packed:
+    """Return the packed block in Flower's array, read-only.
+
+    Raises
+    ------
+    WireError
+        If it is not a vector of float32, whatever it claims to be.
+    """
+    if array.stype != "numpy.ndarray" or array.dtype != "float32" or len(array.shape) != 1:
+        raise WireError(
+            "dtype" if array.dtype != "float32" else "shape",
+            f"block {name!r} is {array.dtype} of shape {list(array.shape)}, not a float32 vector",
+        )
+    size = array.shape[0]
+    header = _header(size)
+    if not array.data.startswith(header) or len(array.data) != len(header) + 4 * size:
+        raise WireError("shape", f"block {name!r} does not hold the {size} numbers that it claims")
+    return np.frombuffer(array.data, np.float32, offset=len(header))
+
+
+@lru_cache(maxsize=1024)
+def _header(size: int) -> bytes:
+    buffer = io.BytesIO()
+    np.lib.format.write_array_header_1_0(buffer, {"descr": "<f4", "fortran_order": False, "shape": (size,)})
+    return buffer.getvalue()
+
+
+def _record(records: RecordDict, key: str, kind: type[R]) -> R:
+    record = records.get(key)
+    if not isinstance(record, kind):
+        raise WireError("missing record", f"no {kind.__name__} called {key!r}")
+    return record
+
+
+def _weights(records: RecordDict) -> dict[str, Packed]:
+    return {name: unpack_array(name, array) for name, array in _record(records, "weights", ArrayRecord).items()}
+
+
+def _value(record: Mapping[str, object], key: str, kind: type[T]) -> T:
+    value = record.get(key)
+    if type(value) is not kind:
+        raise WireError("metrics", f"{key!r} is {value!r}, not {kind.__name__}")
+    return value
+
+
+def _list(record: Mapping[str, object], key: str, kind: type[T]) -> list[T]:
+    values = record.get(key)
+    if not isinstance(values, list) or any(type(v) is not kind for v in values):
+        raise WireError("metrics", f"{key!r} is {values!r}, not a list of {kind.__name__}")
+    return cast(list[T], values)
+
+
+def _check_version(config: ConfigRecord) -> None:
+    if config.get("version") != VERSION:
+        raise WireError("version", f"format version {config.get('version')!r}, this side speaks {VERSION}")

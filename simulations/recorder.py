@@ -1,0 +1,224 @@
+"""What is written down while a fleet runs: every order, every round, every drift."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from typing import Any
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from fedtp.measures import kappa, kappa_t, match_detections
+from server.app import Round
+from simulations.fleet import Errand
+from simulations.world import World
+
+#: A drift counts as detected if a detection follows on that device within so many rounds.
+DETECTION_WINDOW_ROUNDS = 10
+
+_DEVICES = {
+    "round": pl.Int64,
+    "device": pl.Int64,
+    "device_class": pl.String,
+    "started_seconds": pl.Float64,
+    "arrived_seconds": pl.Float64,
+    "status": pl.String,
+    "reason": pl.String,
+    "samples": pl.Int64,
+    "correct": pl.Int64,
+    "loss": pl.Float64,
+    "detections": pl.Int64,
+    "bytes_up": pl.Int64,
+    "bytes_down": pl.Int64,
+    "joules": pl.Float64,
+    "compute_seconds": pl.Float64,
+    "transfer_seconds": pl.Float64,
+}
+_ROUNDS = {
+    "round": pl.Int64,
+    "started_seconds": pl.Float64,
+    "ended_seconds": pl.Float64,
+    **dict.fromkeys(["orders", "accepted", "refused", "late", "lost", "empty", "samples", "correct"], pl.Int64),
+    "accuracy": pl.Float64,
+    "loss": pl.Float64,
+    **dict.fromkeys(["drifts", "detections", "bytes_up", "bytes_down"], pl.Int64),
+    "joules": pl.Float64,
+}
+_EVENTS = {
+    "device": pl.Int64,
+    "device_class": pl.String,
+    "time_seconds": pl.Float64,
+    "kind": pl.String,
+    "concept": pl.String,
+    "detected": pl.Boolean,
+}
+
+
+class Recorder:
+    """Collects what happens, and adds it up.
+
+    Parameters
+    ----------
+    world
+        The world that it happens in.
+    """
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._errands: list[Errand] = []
+        self._devices: list[tuple[Any, ...]] = []
+        self._rounds: list[dict[str, Any]] = []
+        self._refusals: Counter[str] = Counter()
+        self._detections: dict[int, list[float]] = {}
+        classes = world.learner.classes
+        self._confusion: NDArray[np.int64] = np.zeros((classes, classes), np.int64)
+        self._last_label: dict[int, int] = {}
+        self._same = 0
+        self._drift_times = np.array(
+            [change.at_seconds for line in world.timelines for change in line.changes], dtype=np.float64
+        )
+
+    def errand(self, errand: Errand) -> None:
+        """Note an order when it is sent."""
+        self._errands.append(errand)
+
+    def round(self, done: Round) -> None:
+        """Note a round when it has ended, with the orders that were sent in it."""
+        errands, self._errands = self._errands, []
+        rows = [self._device_row(done, errand) for errand in errands]
+        self._devices += rows
+        self._score(errands)
+        column = {name: [row[i] for row in rows] for i, name in enumerate(_DEVICES)}
+        status = Counter(column["status"])
+        samples, correct = sum(column["samples"]), sum(column["correct"])
+        losses = [
+            (row_loss, n)
+            for row_loss, n in zip(column["loss"], column["samples"], strict=True)
+            if row_loss is not None
+        ]
+        learnt = sum(n for _, n in losses)
+        end = done.number * self._world.scenario.server.round_seconds
+        start = end - self._world.scenario.server.round_seconds
+        self._rounds.append(
+            {
+                "round": done.number,
+                "started_seconds": done.started,
+                "ended_seconds": done.ended,
+                "orders": len(rows),
+                **{name: status[name] for name in ("accepted", "refused", "late", "lost", "empty")},
+                "samples": samples,
+                "correct": correct,
+                "accuracy": correct / samples if samples else None,
+                "loss": sum(value * n for value, n in losses) / learnt if learnt else None,
+                "drifts": int(np.count_nonzero((self._drift_times >= start) & (self._drift_times < end))),
+                **{name: sum(column[name]) for name in ("detections", "bytes_up", "bytes_down", "joules")},
+            }
+        )
+
+    @property
+    def latest(self) -> dict[str, Any]:
+        """The latest round's row."""
+        return self._rounds[-1]
+
+    def total(self, name: str) -> int:
+        """Return the sum of a count over all rounds so far."""
+        return int(sum(row[name] for row in self._rounds))
+
+    def rounds(self) -> pl.DataFrame:
+        """Return one row per round."""
+        return pl.DataFrame(self._rounds, schema=_ROUNDS)
+
+    def devices(self) -> pl.DataFrame:
+        """Return one row per order."""
+        return pl.DataFrame(self._devices, schema=_DEVICES, orient="row")
+
+    def events(self) -> tuple[pl.DataFrame, int, int, int]:
+        """Return one row per drift and detection; and how many drifts there were, were detected, and false alarms."""
+        window = DETECTION_WINDOW_ROUNDS * self._world.scenario.server.round_seconds
+        rows: list[tuple[Any, ...]] = []
+        drifts = found = false_alarms = 0
+        for device, line in enumerate(self._world.timelines):
+            name = self._world.fleet.classes[device]
+            times = self._detections.get(device, [])
+            detected, false = match_detections([c.at_seconds for c in line.changes], times, window)
+            drifts, found, false_alarms = drifts + len(detected), found + sum(detected), false_alarms + false
+            rows += [
+                (device, name, change.at_seconds, "drift", change.concept, hit)
+                for change, hit in zip(line.changes, detected, strict=True)
+            ]
+            rows += [(device, name, time, "detection", None, None) for time in times]
+        rows.sort(key=lambda row: (row[2], row[0]))
+        return pl.DataFrame(rows, schema=_EVENTS, orient="row"), drifts, found, false_alarms
+
+    def summary(self) -> dict[str, Any]:
+        """Return the totals that a run's summary holds."""
+        _, drifts, detected, false_alarms = self.events()
+        samples, correct = self.total("samples"), self.total("correct")
+        return {
+            "prequential_accuracy": correct / samples if samples else None,
+            "kappa": kappa(self._confusion),
+            "kappa_t": kappa_t(correct, self._same, samples),
+            "rounds": len(self._rounds),
+            "client_rounds": self.total("orders"),
+            "samples": samples,
+            "virtual_seconds": self._rounds[-1]["ended_seconds"],
+            "bytes_up": self.total("bytes_up"),
+            "bytes_down": self.total("bytes_down"),
+            "joules": float(sum(row["joules"] for row in self._rounds)),
+            "updates_accepted": self.total("accepted"),
+            "updates_refused": self.total("refused"),
+            "updates_late": self.total("late"),
+            "updates_lost": self.total("lost"),
+            "orders_empty": self.total("empty"),
+            "refusals": dict(sorted(self._refusals.items())),
+            "drifts_true": drifts,
+            "drifts_detected": detected,
+            "false_alarms": false_alarms,
+            "detection_window_seconds": DETECTION_WINDOW_ROUNDS * self._world.scenario.server.round_seconds,
+        }
+
+    def _device_row(self, done: Round, errand: Errand) -> tuple[Any, ...]:
+        device = errand.node - 1
+        verdict = done.verdicts.get(errand.node)
+        arrived = errand.arrived if math.isfinite(errand.arrived) else None
+        status = verdict.status if verdict else "lost" if arrived is None else "late"
+        if verdict and verdict.status == "refused":
+            self._refusals[verdict.reason] += 1
+        outcome = errand.outcome
+        if outcome is not None and outcome.detections:
+            self._detections.setdefault(device, []).extend([errand.started] * len(outcome.detections))
+        return (
+            done.number,
+            device,
+            self._world.fleet.classes[device],
+            errand.started,
+            arrived,
+            status,
+            verdict.reason or None if verdict else None,
+            len(outcome.plan.samples) if outcome else 0,
+            outcome.correct if outcome else 0,
+            outcome.loss if outcome and math.isfinite(outcome.loss) else None,
+            len(outcome.detections) if outcome else 0,
+            errand.bytes_up,
+            errand.bytes_down,
+            errand.joules,
+            errand.compute_seconds,
+            errand.transfer_seconds,
+        )
+
+    def _score(self, errands: list[Errand]) -> None:
+        """Add the round's predictions to the confusion matrix, and count labels that repeat."""
+        scored = [(e.node, e.outcome) for e in errands if e.outcome is not None and len(e.outcome.predicted)]
+        if not scored:
+            return
+        for node, outcome in scored:
+            y = outcome.plan.samples.y
+            self._same += int(np.count_nonzero(y[1:] == y[:-1])) + (self._last_label.get(node) == int(y[0]))
+            self._last_label[node] = int(y[-1])
+        truth = np.concatenate([outcome.plan.samples.y for _, outcome in scored])
+        predicted = np.concatenate([outcome.predicted for _, outcome in scored])
+        classes = len(self._confusion)
+        counts = np.bincount(truth * classes + predicted, minlength=classes**2)
+        self._confusion += counts.reshape(classes, classes)

@@ -1,0 +1,102 @@
+"""A run: one scenario executed, and its folder of results."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import torch
+from safetensors.torch import save_file
+
+from fedtp.learner import Learner
+from fedtp.report import FleetResults, fleet_report
+from fedtp.wire import Packed
+from simulations.folder import fresh_folder
+from simulations.scenario import Scenario
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """What a simulation leaves behind.
+
+    Parameters
+    ----------
+    scenario
+        What was run.
+    summary
+        The figures of the whole run, as ``summary.json`` holds them.
+    rounds, devices, events
+        One row per round, per order, and per drift or detection.
+    weights
+        The last global model, packed by block.
+    learner
+        The network that the weights belong to.
+    """
+
+    scenario: Scenario
+    summary: Mapping[str, Any]
+    rounds: pl.DataFrame
+    devices: pl.DataFrame
+    events: pl.DataFrame
+    weights: Mapping[str, Packed]
+    learner: Learner
+
+    def state_dict(self) -> dict[str, torch.Tensor]:
+        """Return the last global model as an ordinary ``state_dict`` of its ``nn.Sequential``."""
+        for block in self.learner.chain:
+            block.unpack(torch.tensor(self.weights[block.name]))
+        return {name: tensor.clone() for name, tensor in self.learner.model.state_dict().items()}
+
+    def report(self) -> str:
+        """Return the run's report, a self-contained HTML page."""
+        return fleet_report(
+            FleetResults(
+                title=self.scenario.title,
+                description=self.scenario.description,
+                summary=self.summary,
+                rounds=self.rounds,
+                devices=self.devices,
+                events=self.events,
+                scenario_toml=self.scenario.to_toml(),
+            )
+        )
+
+    def save(self, folder: str | Path, force: bool = False) -> Path:
+        """Write the folder of results, all or nothing.
+
+        Parameters
+        ----------
+        folder
+            Where to; it must not exist yet, or be empty.
+        force
+            Replace what is there.
+
+        Returns
+        -------
+        Path
+            The report's path.
+
+        Raises
+        ------
+        FedtpError
+            If the folder cannot be written, or holds something and `force` is not given.
+        """
+        folder = Path(folder)
+        with fresh_folder(folder, force) as fresh:
+            (fresh / "scenario.toml").write_text(self.scenario.to_toml(), encoding="utf-8")
+            self.rounds.write_parquet(fresh / "rounds.parquet")
+            self.devices.write_parquet(fresh / "devices.parquet")
+            self.events.write_parquet(fresh / "events.parquet")
+            (fresh / "summary.json").write_text(json.dumps(self.summary, indent=2) + "\n", encoding="utf-8")
+            metadata = {
+                "seed": str(self.learner.spec.seed),
+                "digest": self.learner.digest,
+                "learner": self.learner.spec.model_dump_json(),
+            }
+            save_file(self.state_dict(), fresh / "model.safetensors", metadata=metadata)
+            (fresh / "report.html").write_text(self.report(), encoding="utf-8")
+        return folder / "report.html"

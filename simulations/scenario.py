@@ -1,0 +1,443 @@
+"""Scenarios: everything a simulation needs, in one TOML file."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Annotated, Literal, Self, TypeVar
+
+import tomli_w
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    Strict,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError
+
+from fedtp.data import AnyConcept, Identity, names
+from fedtp.data.catalog import FROM_FILES
+from fedtp.data.generators import STREAMS
+from fedtp.errors import ScenarioError
+from fedtp.learner_spec import LearnerSpec
+from fedtp.settings import Conflict, Problem, alternatives, did_you_mean, dotted, literal, problems
+from fedtp.settings import Path as KeyPath
+from server.settings import ServerSpec
+from simulations.overrides import apply
+from simulations.places import Places
+from simulations.scenario_file import find, parse, read, shipped, unusable
+
+__all__ = [
+    "ArrivalSpec",
+    "DataSpec",
+    "DeviceSpec",
+    "DriftSpec",
+    "PartitionSpec",
+    "RunSpec",
+    "Scenario",
+    "shipped",
+]
+
+IMAGES = frozenset({"digits", "mnist"})
+MOST_DEVICES = 1_000_000
+
+ClassName = Literal["mcu", "pi", "phone-low", "phone-mid", "phone-high", "gateway"]
+Seconds = Annotated[float, Field(ge=0, le=1e9)]
+PositiveSeconds = Annotated[float, Field(gt=0, le=1e9)]
+Share = Annotated[float, Field(gt=0, le=1)]
+Mbps = Annotated[float, Field(gt=0, le=1e6)]
+Line = Annotated[
+    str, Field(pattern=r"^[^\r\n]*$", max_length=200, description="one line of at most 200 characters")
+]
+
+
+def _known(name: str) -> str:
+    if name not in names():
+        raise PydanticCustomError("unknown_data_set", "there is no such data set")
+    return name
+
+
+class _Table(BaseModel):
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        strict=True,
+        allow_inf_nan=False,
+        validate_by_name=True,
+        validate_by_alias=True,
+    )
+
+
+AnyTable = TypeVar("AnyTable", bound=_Table)
+
+
+def _or_conflict(table: AnyTable, found: Sequence[Problem]) -> AnyTable:
+    """Return a table if nothing in it conflicts."""
+    if found:
+        raise Conflict(found)
+    return table
+
+
+class RunSpec(_Table):
+    """How the simulation itself runs.
+
+    Parameters
+    ----------
+    seed
+        Everything random is drawn from it.
+    threads
+        That PyTorch computes with.
+    """
+
+    seed: int = Field(default=1, ge=0, le=2**63 - 1)
+    threads: int = Field(default=1, ge=1, le=1024)
+
+
+class DataSpec(_Table):
+    """What the fleet learns from.
+
+    Parameters
+    ----------
+    name
+        A data set or a generator, one of `fedtp.data.names`.
+    path
+        The folder with the files of a data set that is read from files; None: where the environment says.
+    samples
+        How many samples are drawn from a generator; None: as many as `fedtp.data.load` draws of itself.
+    parameters
+        Of the generator, those of River's class.
+    test_fraction
+        The share of the samples that is held out; None: the data set's own test set, or 0.2 where it has none.
+    initial
+        The concept that is in force at the start.
+    """
+
+    name: Annotated[str, AfterValidator(_known), Field(json_schema_extra={"enum": list(names())})]
+    path: str | None = Field(default=None, min_length=1)
+    samples: int | None = Field(default=None, ge=10, le=100_000_000)
+    parameters: dict[str, bool | int | float | str] = {}
+    test_fraction: float | None = Field(default=None, ge=0.01, le=0.9)
+    initial: str = "initial"
+
+    @model_validator(mode="after")
+    def _options_belong_to_name(self) -> Self:
+        found = []
+        if self.path is not None and self.name not in FROM_FILES:
+            text = f'path is given, but the data set "{self.name}" is not read from files: leave it out'
+            found.append(Problem(("path",), text))
+        if self.samples is not None and self.name not in STREAMS:
+            text = f'samples is {self.samples}, but the data set "{self.name}" is not drawn: leave it out'
+            found.append(Problem(("samples",), text))
+        return _or_conflict(self, found)
+
+
+class PartitionSpec(_Table):
+    """How the samples are dealt out to the devices.
+
+    Parameters
+    ----------
+    kind
+        ``"iid"``, ``"dirichlet"`` (label skew), or ``"interleaved"`` (ordered data: of n devices, device d
+        gets the rows d, d + n, d + 2n, ...).
+    alpha
+        Concentration of the Dirichlet distribution; the smaller, the fewer classes a device sees.
+    quantity_sigma
+        Arrival rates, and the shares of the data, spread log-normally with this sigma.
+    """
+
+    kind: Literal["iid", "dirichlet", "interleaved"] = "iid"
+    alpha: float = Field(default=0.5, gt=0, le=1e6)
+    quantity_sigma: float = Field(default=0.0, ge=0, le=5)
+
+
+class ArrivalSpec(_Table):
+    """When samples arrive at the devices.
+
+    Parameters
+    ----------
+    rate
+        Samples per virtual second and device, mean over the fleet.
+    samples_per_order
+        If above 0, every order finds exactly so many new samples, whatever the rate.
+    """
+
+    rate: float = Field(default=0.2, gt=0, le=1e6)
+    samples_per_order: int = Field(default=0, ge=0, le=1_000_000)
+
+
+class DriftSpec(_Table):
+    """A change of concept.
+
+    Parameters
+    ----------
+    kind
+        ``"sudden"``, ``"gradual"``, or ``"recurring"`` (alternates between the concept before and this one).
+    concept
+        The new concept.
+    at_seconds
+        When it begins.
+    stagger_seconds
+        Each device drifts at a time of its own, drawn uniformly from this many seconds after `at_seconds`; if
+        0, all drift in step.
+    width_seconds
+        Of a gradual drift: the time over which the share of the new concept rises from 0 to 1.
+    period_seconds
+        Of a recurring drift: the time spent in each concept.
+    fraction
+        The share of the devices that drift.
+    """
+
+    kind: Literal["sudden", "gradual", "recurring"]
+    concept: str
+    at_seconds: Seconds
+    stagger_seconds: Seconds = 0.0
+    width_seconds: Seconds = 0.0
+    period_seconds: Seconds = 0.0
+    fraction: Share = 1.0
+
+    @model_validator(mode="after")
+    def _times_belong_to_kind(self) -> Self:
+        found = []
+        for key, kind in (("width_seconds", "gradual"), ("period_seconds", "recurring")):
+            value = getattr(self, key)
+            if self.kind == kind and value == 0:
+                found.append(Problem((key,), f"{key} is missing: a {kind} drift needs a time above 0"))
+            elif self.kind != kind and value > 0:
+                found.append(
+                    Problem((key,), f"{key} is {value:g}, but only a {kind} drift has one: leave it out")
+                )
+        return _or_conflict(self, found)
+
+
+class DeviceSpec(_Table):
+    """Some devices of one class.
+
+    Parameters
+    ----------
+    device_class
+        Called ``class`` in TOML.
+    count
+        How many devices.
+    availability, on_seconds, off_seconds, loss_probability, speed_gflops, down_mbps, up_mbps
+        Instead of the constants of the class: whether devices are reachable ``"always"`` or on a
+        ``"duty-cycle"`` of so many seconds on and off, the probability that a reply is lost, effective
+        GFLOP/s, and Mbit/s.
+    """
+
+    device_class: ClassName = Field(alias="class")
+    count: int = Field(ge=0, le=MOST_DEVICES)
+    availability: Literal["always", "duty-cycle"] | None = None
+    on_seconds: PositiveSeconds | None = None
+    off_seconds: PositiveSeconds | None = None
+    loss_probability: float | None = Field(default=None, ge=0, le=1)
+    speed_gflops: float | None = Field(default=None, gt=0, le=1e6)
+    down_mbps: Mbps | None = None
+    up_mbps: Mbps | None = None
+
+    @model_validator(mode="after")
+    def _duty_cycle_has_times(self) -> Self:
+        found = [
+            Problem((key,), f'{key} is {getattr(self, key):g}, but availability is "always": leave one out')
+            for key in ("on_seconds", "off_seconds")
+            if self.availability == "always" and getattr(self, key) is not None
+        ]
+        return _or_conflict(self, found)
+
+
+class Scenario(_Table):
+    """A fleet, its data, what happens to them, and how they learn.
+
+    Parameters
+    ----------
+    name
+        Names the folder of results; a file's stem if the file does not say.
+    title
+        One line for lists and reports.
+    description
+        What it shows, in a few lines.
+    run, data, partition, arrival, learner, server
+        The tables of those names.
+    concepts
+        Concepts by name. Where `data.initial` is not given, ``"initial"`` is the data as it is.
+    drift
+        What changes, when, and for whom.
+    devices
+        The fleet.
+
+    Examples
+    --------
+    >>> scenario = Scenario.from_toml('''
+    ... title = "Ten boards"
+    ... [data]
+    ... name = "digits"
+    ... [[devices]]
+    ... class = "pi"
+    ... count = 10
+    ... ''', overrides=["server.rounds=5"])
+    >>> scenario.device_count, scenario.duration_seconds
+    (10, 300.0)
+    >>> Scenario.from_toml(scenario.to_toml()) == scenario
+    True
+    """
+
+    name: str = Field(
+        default="scenario",
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,79}$",
+        description="at most 80 letters, digits, dots, dashes and underscores, the first a letter or a digit",
+    )
+    title: Line
+    description: str = Field(default="", max_length=10_000)
+    run: RunSpec = RunSpec()
+    data: DataSpec
+    partition: PartitionSpec = PartitionSpec()
+    arrival: ArrivalSpec = ArrivalSpec()
+    concepts: dict[str, AnyConcept] = Field(default={}, validate_default=True)
+    drift: Annotated[tuple[DriftSpec, ...], Strict(False)] = Field(default=(), max_length=10_000)
+    learner: LearnerSpec = Field(default=LearnerSpec(), validate_default=True)
+    server: ServerSpec = ServerSpec()
+    devices: Annotated[tuple[DeviceSpec, ...], Strict(False)] = Field(min_length=1, max_length=10_000)
+
+    @property
+    def duration_seconds(self) -> float:
+        """Virtual seconds from the start of the first round to the end of the last."""
+        return self.server.rounds * self.server.round_seconds
+
+    @property
+    def device_count(self) -> int:
+        """Devices of all classes together."""
+        return sum(group.count for group in self.devices)
+
+    @classmethod
+    def load(cls, name_or_path: str | Path, overrides: Sequence[str] = (), seed: int | None = None) -> Self:
+        """Read a scenario.
+
+        Parameters
+        ----------
+        name_or_path
+            The name of a shipped scenario, or a TOML file.
+        overrides
+            Settings as ``key=value``, with dotted keys and TOML values; text needs no quotes.
+        seed
+            Instead of the scenario's own.
+
+        Raises
+        ------
+        ScenarioError
+            If there is no such scenario or it cannot be run: a line for each problem, which says where it is,
+            what stands there, and what is allowed.
+
+        Examples
+        --------
+        >>> Scenario.load("digits-rotating", ["run.sead=3"])
+        Traceback (most recent call last):
+        fedtp.errors.ScenarioError: --set run.sead=3: run.sead is not a known key; did you mean "run.seed"?
+        """
+        path = find(name_or_path)
+        name = re.sub(r"[^A-Za-z0-9._-]+", "-", path.stem).strip("._-")[:80]
+        return cls.from_toml(read(path), overrides, seed, source=str(path), name=name or "scenario")
+
+    @classmethod
+    def from_toml(
+        cls,
+        text: str,
+        overrides: Sequence[str] = (),
+        seed: int | None = None,
+        *,
+        source: str = "scenario",
+        name: str = "scenario",
+    ) -> Self:
+        """Read a scenario from TOML text that errors call `source`; `name` is its name if it does not say.
+
+        Raises
+        ------
+        ScenarioError
+            As `load` does.
+        """
+        tables = {"name": name, **parse(text, source)}
+        settings = [*overrides, *([] if seed is None else [f"run.seed={seed}"])]
+        applied = apply(settings, tables)
+        found = {problem.path: problem for problem in unusable(tables)}
+        try:
+            scenario = cls.model_validate(tables, by_alias=True, by_name=False)
+        except ValidationError as error:
+            found = {problem.path: problem for problem in problems(error, cls, tables)} | found
+        if found:
+            raise ScenarioError(Places(source, text, applied).report(list(found.values())))
+        return scenario
+
+    def to_toml(self) -> str:
+        """Write every setting, defaults and overrides included; reading it gives an equal scenario."""
+        tables = self.model_dump(by_alias=True, exclude_none=True)
+        if self.learner.seed == self.run.seed:
+            del tables["learner"]["seed"]  # so that whoever changes the run's seed changes the learner's
+        return tomli_w.dumps(tables)
+
+    @field_validator("concepts")
+    @classmethod
+    def _has_initial(cls, concepts: dict[str, AnyConcept], info: ValidationInfo) -> dict[str, AnyConcept]:
+        default = DataSpec.model_fields["initial"].default
+        data = info.data.get("data")
+        return {default: Identity(), **concepts} if data is not None and data.initial == default else concepts
+
+    @field_validator("learner")
+    @classmethod
+    def _shares_seed(cls, learner: LearnerSpec, info: ValidationInfo) -> LearnerSpec:
+        run = info.data.get("run")
+        if run is None or "seed" in learner.model_fields_set:
+            return learner
+        return learner.model_copy(update={"seed": run.seed})
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        return _or_conflict(
+            self, [*self._bad_concepts(), *self._bad_drifts(), *self._bad_learner(), *self._bad_devices()]
+        )
+
+    def _bad_concepts(self) -> Iterator[Problem]:
+        needs: dict[str, tuple[str, Callable[[str], bool]]] = {
+            "rotation": ("images", lambda name: name in IMAGES),
+            "gain": ("a table of features", lambda name: name not in IMAGES),
+            "generator": ("a generator", lambda name: name in STREAMS),
+        }
+        data = self.data.name
+        for name, concept in self.concepts.items():
+            path: KeyPath = ("concepts", name)
+            if not re.fullmatch(r"[\w-]{1,64}", name):
+                text = f"{dotted(path)} must be named with at most 64 letters, digits, dashes and underscores"
+                yield Problem(path, text)
+            what, suits = needs.get(concept.kind, ("", lambda name: True))
+            if not suits(data):
+                text = f'is "{concept.kind}", which needs {what} and does not suit the data set "{data}"'
+                yield Problem((*path, "kind"), f"{dotted(path)}.kind {text}")
+        yield from self._unknown_concept(("data", "initial"), self.data.initial)
+
+    def _unknown_concept(self, path: KeyPath, name: str) -> Iterator[Problem]:
+        if name not in self.concepts:
+            text = f"{dotted(path)} is {literal(name)}, but the concepts are {alternatives(self.concepts)}"
+            yield Problem(path, text + did_you_mean(name, self.concepts))
+
+    def _bad_drifts(self) -> Iterator[Problem]:
+        for number, drift in enumerate(self.drift):
+            yield from self._unknown_concept(("drift", number, "concept"), drift.concept)
+            yield from self._after_end(("drift", number, "at_seconds"), drift.at_seconds)
+
+    def _bad_learner(self) -> Iterator[Problem]:
+        if self.learner.freeze_after_seconds is not None:
+            yield from self._after_end(("learner", "freeze_after_seconds"), self.learner.freeze_after_seconds)
+
+    def _after_end(self, path: KeyPath, seconds: float) -> Iterator[Problem]:
+        if seconds >= self.duration_seconds:
+            rounds = f"{self.server.rounds} rounds of {self.server.round_seconds:g} seconds"
+            end = f"before the end of the run at {self.duration_seconds:g} ({rounds})"
+            yield Problem(path, f"{dotted(path)} is {seconds:g}, but must be {end}")
+
+    def _bad_devices(self) -> Iterator[Problem]:
+        if not 1 <= self.device_count <= MOST_DEVICES:
+            text = f"devices has {self.device_count:,} in all, but must have from 1 to {MOST_DEVICES:,}"
+            yield Problem(("devices",), text)

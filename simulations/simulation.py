@@ -1,0 +1,149 @@
+"""The main job: a scenario in, a run out."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.metadata import version
+
+import torch
+
+from clients.device import Device
+from fedtp.learner import learner_of
+from server.app import Round, make_server_app
+from simulations.executors import Executor, InlineExecutor
+from simulations.fleet import FleetGrid
+from simulations.flower import make_context
+from simulations.recorder import Recorder
+from simulations.run import Run
+from simulations.scenario import Scenario
+from simulations.world import World
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a simulation has come.
+
+    Parameters
+    ----------
+    round, rounds
+        Rounds that have ended, and that there are.
+    virtual_seconds
+        The time in the simulated fleet.
+    accuracy
+        Share of the latest round's samples that were predicted rightly; None if there were none.
+    refused, late, detections
+        So far.
+    """
+
+    round: int
+    rounds: int
+    virtual_seconds: float
+    accuracy: float | None
+    refused: int
+    late: int
+    detections: int
+
+
+def inline(world: World) -> Executor:
+    """Return the executor that learns in this process."""
+    learner = learner_of(world.run_config())
+    return InlineExecutor(lambda node: Device.new(learner, world.stream(node - 1)))
+
+
+def simulate(
+    scenario: Scenario,
+    on_round: Callable[[Progress], None] | None = None,
+    *,
+    executor: Callable[[World], Executor] = inline,
+) -> Run:
+    """Run a scenario: Flower's ServerApp and the devices' code, in virtual time, in this process.
+
+    Parameters
+    ----------
+    scenario
+        What to run. The same scenario gives the same run, bit for bit.
+    on_round
+        Told after every round how far it has come.
+    executor
+        Makes what does the devices' learning.
+
+    Returns
+    -------
+    Run
+        Everything that happened.
+
+    Raises
+    ------
+    FedtpError
+        If the scenario cannot be run: its data set is missing, say.
+
+    Examples
+    --------
+    >>> from simulations import Scenario
+    >>> run = simulate(Scenario.load("digits-rotating", ["server.rounds=2", "drift=[]"]))
+    >>> run.rounds["orders"].to_list()
+    [100, 100]
+    """
+    began = time.perf_counter()
+    world = World(scenario)
+    recorder = Recorder(world)
+    grid = FleetGrid(world.fleet, executor(world), seed=scenario.run.seed, on_errand=recorder.errand)
+    weights = world.learner.initial_weights()
+
+    def ended(done: Round) -> None:
+        weights.update(done.weights)
+        recorder.round(done)
+        if on_round is not None:
+            on_round(
+                Progress(
+                    round=done.number,
+                    rounds=scenario.server.rounds,
+                    virtual_seconds=done.ended,
+                    accuracy=recorder.latest["accuracy"],
+                    refused=recorder.total("refused"),
+                    late=recorder.total("late"),
+                    detections=recorder.total("detections"),
+                )
+            )
+
+    with _threads(scenario.run.threads), _quiet_flower():
+        make_server_app(grid.clock, ended)(grid, make_context(world.run_config()))
+        final = world.held_out_accuracy(weights, scenario.duration_seconds)
+    events, *_ = recorder.events()
+    summary = {
+        "scenario": scenario.name,
+        "method": scenario.learner.method,
+        "seed": scenario.run.seed,
+        "version": version("fedtp"),
+        "devices": scenario.device_count,
+        "final_accuracy": final,
+        **recorder.summary(),
+        "wall_seconds": time.perf_counter() - began,
+    }
+    return Run(scenario, summary, recorder.rounds(), recorder.devices(), events, weights, world.learner)
+
+
+@contextmanager
+def _threads(count: int) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@contextmanager
+def _quiet_flower() -> Iterator[None]:
+    """Leave it to the run's results to say what happened in it."""
+    log = logging.getLogger("flwr")
+    before = log.level
+    log.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        log.setLevel(before)

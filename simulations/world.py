@@ -1,0 +1,143 @@
+"""The world that a scenario describes: its data, who has it, what changes, and the devices."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from functools import cached_property, lru_cache
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from fedtp.data import DataSet, apply, load
+from fedtp.errors import ScenarioError
+from fedtp.learner import Learner, learner_for
+from fedtp.run_config import ConfigValue
+from fedtp.wire import Packed
+from simulations.devices import Fleet
+from simulations.drift import timelines
+from simulations.partition import partition, quantity_shares
+from simulations.scenario import Scenario
+from simulations.seeding import Purpose, generator
+from simulations.streams import SimulatedStream
+
+
+class World:
+    """Everything that a scenario fixes before the first round.
+
+    Parameters
+    ----------
+    scenario
+        What to build.
+
+    Attributes
+    ----------
+    fleet
+        The devices.
+    timelines
+        Each device's concepts.
+    data
+        The whole data set, under the initial concept.
+
+    Raises
+    ------
+    DataError
+        If the data set is not there, or a concept does not fit it.
+    ScenarioError
+        If there is too little data for the devices.
+    """
+
+    def __init__(self, scenario: Scenario) -> None:
+        self.scenario = scenario
+        seed, devices = scenario.run.seed, scenario.device_count
+        spec = scenario.data
+        self._base = load(
+            spec.name, path=spec.path, samples=spec.samples, parameters=spec.parameters, seed=seed
+        )
+        used = [spec.initial, *(drift.concept for drift in scenario.drift)]
+        self.concepts: dict[str, DataSet] = {
+            name: apply(scenario.concepts[name], self._base) for name in dict.fromkeys(used)
+        }
+        self.data = self.concepts[spec.initial]
+        self.timelines = timelines(
+            spec.initial, scenario.drift, devices, scenario.duration_seconds, generator(seed, Purpose.DRIFT)
+        )
+        self.fleet = Fleet.draw(scenario.devices, generator(seed, Purpose.FLEET))
+        train, self.held_out = self.data.split_rows(spec.test_fraction, seed)
+        shares = quantity_shares(
+            devices, scenario.partition.quantity_sigma, generator(seed, Purpose.QUANTITY)
+        )
+        self._rates = scenario.arrival.rate * shares
+        self._rows = self._partition(train, shares)
+
+    def _partition(self, train: NDArray[np.int64], shares: NDArray[np.float64]) -> list[NDArray[np.int64]]:
+        spec = self.scenario.partition
+        if self.data.ordered and spec.kind != "interleaved":
+            raise ScenarioError(
+                f'partition.kind is "{spec.kind}", but the rows of "{self.data.name}" are in order of time: '
+                'choose "interleaved", which keeps it.'
+            )
+        parts = partition(
+            self.data.y[train],
+            len(shares),
+            generator(self.scenario.run.seed, Purpose.PARTITION),
+            kind=spec.kind,
+            alpha=spec.alpha,
+            shares=shares if spec.quantity_sigma else None,
+        )
+        return [train[part] for part in parts]
+
+    @cached_property
+    def learner(self) -> Learner:
+        """The network and how it learns."""
+        return learner_for(self.scenario.learner, self.data.x.shape[1], len(self.data.classes))
+
+    def run_config(self) -> dict[str, ConfigValue]:
+        """Return what server and devices are told, as Flower's run config."""
+        return {
+            **self.scenario.learner.to_config(),
+            **self.scenario.server.to_config(),
+            "features": self.learner.features,
+            "classes": self.learner.classes,
+        }
+
+    def stream(self, device: int) -> SimulatedStream:
+        """Return a device's stream, from its beginning."""
+        return SimulatedStream(
+            self.concepts,
+            self._rows[device],
+            self.timelines[device],
+            float(self._rates[device]),
+            samples_per_order=self.scenario.arrival.samples_per_order,
+            # The first order finds what the other orders find: the samples of one round.
+            start_seconds=-self.scenario.server.round_seconds,
+            seed=self.scenario.run.seed,
+            device=device,
+        )
+
+    def held_out_accuracy(self, weights: Mapping[str, Packed], at: float) -> float:
+        """Return a model's accuracy on the held-out data, under the concepts that devices see at a time, s.
+
+        Each concept counts as often as there are devices that see it.
+        """
+        for block in self.learner.chain:
+            block.unpack(torch.tensor(weights[block.name]))
+        votes = Counter(timeline.last(at) for timeline in self.timelines)
+        total = 0.0
+        for name, devices in votes.items():
+            data = self.concepts[name]
+            with torch.no_grad():
+                predicted = self.learner.chain.forward(torch.from_numpy(data.x[self.held_out])).argmax(-1)
+            total += devices * float(np.mean(predicted.numpy() == data.y[self.held_out]))
+        return total / len(self.timelines)
+
+
+@lru_cache(maxsize=1)
+def _world(scenario: str) -> World:
+    return World(Scenario.load(scenario))
+
+
+def open_stream(config: Mapping[str, ConfigValue]) -> SimulatedStream:
+    """Open the stream of a Flower node: the device ``partition-id`` of the run config's ``scenario``."""
+    return _world(str(config["scenario"])).stream(int(config["partition-id"]))
