@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 __all__ = ["TPSGD", "LearnerSpec", "__version__"]
 
 # Where the public names live. They are imported when first asked for, because PyTorch takes seconds.
-_HOMES = {"TPSGD": "fedtp.optimizer", "LearnerSpec": "fedtp.learner"}
+_HOMES = {"TPSGD": "fedtp.optimizer", "LearnerSpec": "fedtp.learner_spec"}
 
 
 def __getattr__(name: str) -> Any:

@@ -85,6 +85,10 @@ CLASSES: dict[str, DeviceClass] = {
         radio_watts=0.2,  # [A]
         down_mbps=0.5,  # [A]
         up_mbps=0.1,  # [A]
+        down_sigma=0.3,  # [A], and the three below
+        up_sigma=0.3,
+        down_cv=0.4,
+        up_cv=0.4,
         latency_seconds=0.1,  # [A]
     ),
     "pi": DeviceClass(memory_bytes=4e9, speed_gflops=1.5, power_watts=5.0, radio_watts=0.8, **_WIFI),  # watts [A]

@@ -134,6 +134,9 @@ class DataSpec(_Table):
         if self.samples is not None and self.name not in STREAMS:
             text = f'samples is {self.samples}, but the data set "{self.name}" is not drawn: leave it out'
             found.append(Problem(("samples",), text))
+        if self.parameters and self.name not in STREAMS:
+            text = f'parameters are given, but the data set "{self.name}" is not drawn: leave them out'
+            found.append(Problem(("parameters",), text))
         return _or_conflict(self, found)
 
 

@@ -17,7 +17,13 @@ import plotly.io as pio
 from plotly.offline import get_plotlyjs
 
 # The browser itself is told to load nothing: plotly.js knows addresses of map tiles that no report needs.
-_POLICY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:; form-action 'none'; base-uri 'none'"
+_POLICY = (
+    "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:; "
+    "form-action 'none'; base-uri 'none'"
+)
+
+
+_NOSCRIPT = "<noscript>A script in this page draws its figures; scripts are switched off here.</noscript>\n"
 
 
 @dataclass(frozen=True)
@@ -42,7 +48,7 @@ class Card:
     lead: bool = False
 
     def html(self) -> str:
-        """The card as HTML."""
+        """Write the card as HTML."""
         return (
             f'<div class="card"><dt>{escape(self.label)}</dt><dd class="value">{escape(self.value)}</dd>'
             f'<dd class="note">{escape(self.note)}</dd></div>\n'
@@ -53,7 +59,7 @@ class Part(Protocol):
     """Something that stands in a section."""
 
     def html(self, key: str) -> str:
-        """The part as HTML; `key` is an id that no other part of the page has."""
+        """Write the part as HTML; `key` is an id that no other part of the page has."""
         ...
 
 
@@ -85,7 +91,7 @@ class Panel:
     wide: bool = False
 
     def html(self, key: str) -> str:
-        """The part as HTML."""
+        """Write the part as HTML."""
         title = f"{key}-title"
         buttons = "".join(
             f'<button type="button" aria-pressed="{"false" if index else "true"}">{escape(name)}</button>'
@@ -96,9 +102,10 @@ class Panel:
         data = f"[{','.join(_json(view) for view in self.views.values())}]".replace("<", "\\u003c")
         return (
             f'<figure class="{_part(self.wide)}" aria-labelledby="{title}">\n'
-            f'<figcaption class="head"><div><h3 id="{title}">{escape(self.title)}</h3>{_caption(self.caption)}</div>'
+            f'<figcaption class="head"><div>{_heading(title, self.title, self.caption)}</div>'
             f"{group if len(self.views) > 1 else ''}</figcaption>\n"
-            f'<div class="plot" role="img" aria-label="{escape(self.alt)}" style="--height: {self.height}px"></div>\n'
+            f'<div class="plot" role="img" aria-label="{escape(self.alt)}" style="--height: {self.height}px">'
+            "</div>\n"
             f'<script type="application/json">{data}</script>\n'
             "</figure>\n"
         )
@@ -123,10 +130,9 @@ class Note:
     wide: bool = False
 
     def html(self, key: str) -> str:
-        """The part as HTML."""
+        """Write the part as HTML."""
         return (
-            f'<div class="{_part(self.wide)}">\n<h3 id="{key}-title">{escape(self.title)}</h3>'
-            f"{_caption(self.text)}\n</div>\n"
+            f'<div class="{_part(self.wide)}">\n{_heading(f"{key}-title", self.title, self.text)}\n</div>\n'
         )
 
 
@@ -158,7 +164,7 @@ class Table:
     wide: bool = False
 
     def html(self, key: str) -> str:
-        """The part as HTML."""
+        """Write the part as HTML."""
 
         def row(cells: Sequence[str], head: bool) -> str:
             return "<tr>" + "".join(self._cell(i, cell, head) for i, cell in enumerate(cells)) + "</tr>\n"
@@ -171,7 +177,7 @@ class Table:
         # Wider than a telephone, a table scrolls by itself; the keyboard can reach it to do so.
         scroll = f'<div class="scroll" role="region" tabindex="0" aria-labelledby="{title}">\n{table}</div>\n'
         return (
-            f'<div class="{_part(self.wide)}">\n<h3 id="{title}">{escape(self.title)}</h3>{_caption(self.caption)}\n'
+            f'<div class="{_part(self.wide)}">\n{_heading(title, self.title, self.caption)}\n'
             f"{scroll if self.rows else ''}</div>\n"
         )
 
@@ -197,7 +203,7 @@ class Source:
     text: str
 
     def html(self, key: str) -> str:
-        """The part as HTML."""
+        """Write the part as HTML."""
         return (
             f'<details class="part wide text" id="{key}">\n<summary>{escape(self.title)}</summary>\n'
             f"<pre><code>{escape(self.text)}</code></pre>\n</details>\n"
@@ -242,7 +248,7 @@ class Page:
     footer: str = ""
 
     def html(self) -> str:
-        """The page: one text to write to a file, which then opens anywhere without a network.
+        """Write the page: one text for one file, which then opens anywhere without a network.
 
         Examples
         --------
@@ -260,10 +266,8 @@ class Page:
             "<script>document.documentElement.dataset.theme = "
             'matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light";</script>\n'
             "</head>\n<body>\n"
-            f'{self._header()}<main class="width">\n{self._cards()}{self._sections()}</main>\n'
+            f'{self._header()}<main class="width">\n{_NOSCRIPT}{self._cards()}{self._sections()}</main>\n'
             f'<footer class="width">{escape(self.footer)}</footer>\n'
-            "<noscript>The figures of this page are drawn by a script that it carries; scripts are switched off here."
-            "</noscript>\n"
             f"<script>{get_plotlyjs()}</script>\n<script>\n{_own('page.js')}</script>\n</body>\n</html>\n"
         )
 
@@ -311,8 +315,9 @@ def _part(wide: bool) -> str:
     return "part wide" if wide else "part"
 
 
-def _caption(text: str) -> str:
-    return f'<p class="caption">{escape(text)}</p>' if text else ""
+def _heading(key: str, title: str, caption: str) -> str:
+    below = f'<p class="caption">{escape(caption)}</p>' if caption else ""
+    return f'<h3 id="{key}">{escape(title)}</h3>{below}'
 
 
 def _json(figure: go.Figure) -> str:

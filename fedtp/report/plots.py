@@ -20,17 +20,17 @@ CLEAR = "rgba(0, 0, 0, 0)"
 
 
 def colour(index: int) -> str:
-    """The colour of the series `index`."""
+    """Name the colour of the series `index`."""
     return f"var(--series-{index % _SERIES + 1})"
 
 
 def dash(index: int) -> str:
-    """The dash of the series `index`."""
+    """Name the dash of the series `index`."""
     return _DASHES[index % len(_DASHES)]
 
 
 def plain(text: str) -> str:
-    """`text` for a figure, where Plotly would read tags and entities in it.
+    """Escape `text` for a figure, where Plotly would read tags and entities in it.
 
     Examples
     --------
@@ -41,7 +41,7 @@ def plain(text: str) -> str:
 
 
 def axis(title: str = "", **more: Any) -> dict[str, Any]:
-    """The settings of an axis: `title` with its unit, and whatever Plotly's ``xaxis`` takes."""
+    """Set up an axis: `title` with its unit, and whatever Plotly's ``xaxis`` takes."""
     return {
         "title": {"text": title, "standoff": 8},
         "gridcolor": "var(--grid)",
@@ -52,7 +52,7 @@ def axis(title: str = "", **more: Any) -> dict[str, Any]:
 
 
 def figure(traces: Sequence[Any], **layout: Any) -> go.Figure:
-    """A figure of these traces that follows the theme of the page and the width of its place.
+    """Make a figure of these traces that follows the theme of the page and the width of its place.
 
     Titles belong to the page. The legend lies in one or more lines above the plot, which makes room for it.
     """
@@ -80,6 +80,10 @@ def figure(traces: Sequence[Any], **layout: Any) -> go.Figure:
         },
         "modebar": {"bgcolor": "var(--surface)", "color": "var(--soft)", "activecolor": "var(--ink)"},
     }
+    # Where the pointer's whole column or row is read out, a thin line shows which.
+    if layout.get("hovermode") in {"x unified", "y unified"}:
+        along = f"{layout['hovermode'][0]}axis"
+        shared[along] = {**shared.get(along, {}), "spikecolor": "var(--soft)", "spikethickness": 1}
     return go.Figure(data=list(traces), layout=_merged(shared, layout))
 
 

@@ -29,7 +29,7 @@ class Unit:
 
 
 def byte_unit(largest: float) -> Unit:
-    """The unit in which numbers of bytes up to `largest` read well.
+    """Choose the unit in which numbers of bytes up to `largest` read well.
 
     Examples
     --------
@@ -40,12 +40,12 @@ def byte_unit(largest: float) -> Unit:
 
 
 def joule_unit(largest: float) -> Unit:
-    """The unit in which energies up to `largest` joules read well."""
+    """Choose the unit in which energies up to `largest` joules read well."""
     return _fitting(largest, _JOULES)
 
 
 def time_unit(longest: float) -> Unit:
-    """The unit for an axis of time that is `longest` seconds long."""
+    """Choose the unit for an axis of time that is `longest` seconds long."""
     for least, size, name in _TIME:
         if longest >= least:
             return Unit(name, size)
@@ -53,7 +53,7 @@ def time_unit(longest: float) -> Unit:
 
 
 def count(number: float | None) -> str:
-    """A whole number with thousands set apart.
+    """Write a whole number, its thousands set apart.
 
     Examples
     --------
@@ -66,7 +66,7 @@ def count(number: float | None) -> str:
 
 
 def percent(share: float | None) -> str:
-    """A share of one as a percentage.
+    """Write a share of one as a percentage.
 
     Examples
     --------
@@ -77,7 +77,7 @@ def percent(share: float | None) -> str:
 
 
 def data_size(number: float | None) -> str:
-    """A number of bytes, in decimal units.
+    """Write a number of bytes, in decimal units.
 
     Examples
     --------
@@ -90,7 +90,7 @@ def data_size(number: float | None) -> str:
 
 
 def energy(joules: float | None) -> str:
-    """An amount of energy.
+    """Write an amount of energy.
 
     Examples
     --------
@@ -101,7 +101,7 @@ def energy(joules: float | None) -> str:
 
 
 def duration(seconds: float | None) -> str:
-    """A length of time, in at most two units.
+    """Write a length of time, in at most two units.
 
     Examples
     --------
@@ -139,7 +139,7 @@ def _in(unit: Unit, number: float) -> str:
 
 
 def _digits(number: float) -> str:
-    """Three significant digits, or all of those before the point."""
+    """Write three significant digits, or all of those before the point."""
     if number == 0 or number >= 100:
         return f"{number:,.0f}"
     return f"{number:.1f}" if number >= 10 else f"{number:.3g}"

@@ -34,7 +34,7 @@ _LABEL_SHARE = 0.26
 
 
 def accuracy_part(results: FleetResults) -> Part:
-    """Accuracy over virtual time and over rounds, raw and smoothed, with drifts and detections."""
+    """Show accuracy over virtual time and over rounds, raw and smoothed, with drifts and detections."""
     title = "Accuracy over time"
     if not results.rounds["samples"].sum():
         return Note(title, "No sample was seen.", wide=True)
@@ -49,14 +49,14 @@ def accuracy_part(results: FleetResults) -> Part:
 
 
 def around_part(results: FleetResults) -> Part:
-    """Accuracy around a drift: how far devices fall, and how soon they are back."""
+    """Show accuracy around a drift: how far devices fall, and how soon they are back."""
     seen = around(results)
     if seen is None:
         return Note("Around a drift", "No drift has samples near it.")
     return Panel(
         title="Around a drift",
         views={"": _around(seen)},
-        alt=f"Line chart of the accuracy from {BEFORE} rounds before to {AFTER} rounds after a drift. {_recovery(seen)}",
+        alt=f"Line chart of accuracy from {BEFORE} rounds before to {AFTER} after a drift. {_recovery(seen)}",
         caption=f"All drifts laid on top of each other, each seen from its own device. {_recovery(seen)}",
     )
 
@@ -127,7 +127,7 @@ def _step_name(results: FleetResults) -> str:
 
 
 def _event_bars(results: FleetResults, scale: Scale) -> list[go.Bar]:
-    """Drifts upwards and detections downwards, counted from the start of a step to that of the next."""
+    """Draw drifts upwards and detections downwards, counted from the start of a step to that of the next."""
     starts = np.unique(steps(results.rounds, MOST_COLUMNS // 2)["step_seconds"].to_numpy())
     edges = scale(np.append(starts, results.end_seconds))
     # Before the first round there is no step: what happens there is counted with the first.
@@ -154,7 +154,7 @@ def _event_bars(results: FleetResults, scale: Scale) -> list[go.Bar]:
 
 
 def _mirrored_ticks(bars: Sequence[go.Bar]) -> dict[str, Any]:
-    """Ticks that count away from zero on both sides."""
+    """Put ticks that count away from zero on both sides."""
     up, down = (int(np.abs(bar.y).max(initial=0)) for bar in bars)
     values = sorted({-down, 0, up})
     # The smaller side goes unlabelled where its number would touch the zero.
@@ -163,7 +163,7 @@ def _mirrored_ticks(bars: Sequence[go.Bar]) -> dict[str, Any]:
 
 
 def _mark(wave: Wave, scale: Scale, end: float) -> dict[str, Any]:
-    """A line where the devices drift in step, a band where each drifts in its own time."""
+    """Mark a wave by a line where the devices drift in step, by a band where each drifts in its own time."""
     x0, x1 = scale([wave.start, wave.end]).tolist()
     place = {"xref": "x", "yref": "paper", "y0": 0, "y1": 1, "x0": x0, "layer": "below"}
     if wave.end - wave.start < 0.005 * end:
@@ -177,7 +177,7 @@ def _mark(wave: Wave, scale: Scale, end: float) -> dict[str, Any]:
 
 
 def _labels(shown: Sequence[Wave], scale: Scale, end: float) -> list[dict[str, Any]]:
-    """The concepts to which the devices drift, where there is room to write them."""
+    """Name the concepts to which the devices drift, where there is room to."""
     labels: list[dict[str, Any]] = []
     free = -np.inf
     for wave in shown:
@@ -261,7 +261,7 @@ def _words(results: FleetResults) -> str:
     known: Floats = accuracy[~np.isnan(accuracy)]
     drifts, detections = results.drifts.height, results.detections.height
     return (
-        f"Line chart of accuracy over {len(accuracy)} rounds: first {percent(known[0])}, lowest {percent(known.min())}, "
-        f"highest {percent(known.max())}, last {percent(known[-1])}. Bars below it count {drifts} true drifts and "
-        f"{detections} detections."
+        f"Line chart of accuracy over {len(accuracy)} rounds: first {percent(known[0])}, lowest "
+        f"{percent(known.min())}, highest {percent(known.max())}, last {percent(known[-1])}. Bars count "
+        f"{drifts} true drifts and {detections} detections."
     )

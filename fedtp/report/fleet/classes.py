@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+
+import numpy as np
 import plotly.graph_objects as go
 import polars as pl
 
@@ -18,11 +22,14 @@ from fedtp.report.fleet.timeline import (
 )
 from fedtp.report.page import Note, Panel, Part, Table
 from fedtp.report.plots import axis, colour, dash, figure, plain
-from fedtp.report.units import MISSING, count, data_size, duration, energy, percent, time_unit
+from fedtp.report.units import MISSING, count, data_size, duration, energy, percent
+
+# Seconds.
+_TICKS = (1e-4, 1e-3, 0.01, 0.1, 1, 10, 60, 600, 3_600, 36_000, 86_400, 864_000)
 
 
 def class_accuracy_part(results: FleetResults) -> Part:
-    """Accuracy over virtual time, a line per device class."""
+    """Show accuracy over virtual time, a line per device class."""
     title = "Accuracy by device class"
     if not results.devices["samples"].sum():
         return Note(title, "No sample was seen.")
@@ -74,71 +81,75 @@ def class_accuracy_part(results: FleetResults) -> Part:
 
 
 def class_time_part(results: FleetResults) -> Part:
-    """The time of an order, from sending it to the reply, per device class: computing and transfer."""
+    """Show the time from an order to its reply per device class: computing and transfer."""
+    title = "Time per order"
+    worked = pl.col("compute_seconds") + pl.col("transfer_seconds")
     times = (
-        results.devices.filter(pl.col("status") != "empty")
-        .with_columns(total=pl.col("compute_seconds") + pl.col("transfer_seconds"))
+        results.devices.filter(pl.col("status") != "empty", worked > 0)
         .group_by("device_class")
-        .agg(pl.col("compute_seconds", "transfer_seconds").mean(), slow=pl.col("total").quantile(0.95))
-    )
-    table = pl.DataFrame({"device_class": results.classes}, schema={"device_class": pl.String}).join(
-        times, on="device_class", how="left", maintain_order="left"
-    )
-    table = table.drop_nulls()
-    if not table.height:
-        return Note("Time per order", "No device had work to do.")
-    slowest = table["slow"].max()
-    unit = time_unit(float(slowest) if isinstance(slowest, float) else 0.0)
-    names = [plain(name) for name in table["device_class"]]
-    traces: list[object] = [
-        go.Bar(
-            y=names,
-            x=(table[column] / unit.size).to_numpy().astype("f4"),
-            name=name,
-            orientation="h",
-            marker={"color": paint, "line": {"width": 0}},
-            customdata=[duration(value) for value in table[column]],
-            hovertemplate="%{customdata}",
+        .agg(
+            pl.col("device").min(),
+            pl.col("compute_seconds", "transfer_seconds").mean(),
+            mean=worked.mean(),
+            slow=worked.quantile(0.95),
         )
-        for column, name, paint in (
-            ("compute_seconds", "computing (mean)", colour(0)),
-            ("transfer_seconds", "transfer (mean)", colour(1)),
-        )
-    ]
-    traces.append(
+        .sort("device")
+    )
+    if not times.height:
+        return Note(title, "No device had work to do.")
+    names = [plain(name) for name in times["device_class"]]
+    traces = [
         go.Scatter(
             y=names,
-            x=(table["slow"] / unit.size).to_numpy().astype("f4"),
-            name="95% are faster",
+            # On a logarithmic axis there is no place for 0: what takes no time is not drawn.
+            x=times[column].replace(0.0, None).to_numpy().astype("f4"),
+            name=name,
             mode="markers",
-            marker={"symbol": "diamond", "size": 9, "color": "var(--ink)"},
-            customdata=[duration(value) for value in table["slow"]],
+            marker={"symbol": symbol, "size": 11, "color": paint},
+            cliponaxis=False,
+            customdata=[duration(value) for value in times[column]],
             hovertemplate="%{customdata}",
         )
-    )
-    means = table.with_columns(mean=pl.col("compute_seconds") + pl.col("transfer_seconds"))
+        for column, name, symbol, paint in (
+            ("compute_seconds", "computing (mean)", "circle", colour(0)),
+            ("transfer_seconds", "transfer (mean)", "square", colour(1)),
+            ("slow", "95% take less in all", "line-ns-open", "var(--ink)"),
+        )
+    ]
+    traces[-1].marker.line = {"width": 2.5}
     spoken = ", ".join(
-        f"{name} {duration(mean)}" for name, mean in means.select("device_class", "mean").iter_rows()
+        f"{name} {duration(mean)}" for name, mean in times.select("device_class", "mean").iter_rows()
     )
     return Panel(
-        title="Time per order",
+        title=title,
         views={
             "": figure(
                 traces,
-                barmode="stack",
                 hovermode="y unified",
-                bargap=0.35,
-                xaxis=axis(f"virtual time per order ({unit.name})", rangemode="tozero"),
-                yaxis=axis(autorange="reversed", showgrid=False),
+                xaxis=axis("virtual time per order, logarithmic", type="log", **_clock_ticks(traces)),
+                yaxis=axis(type="category", range=[times.height - 0.5, -0.5]),
             )
         },
-        alt=f"Bar chart of the mean time per order for each device class: {spoken}.",
+        alt=f"Chart of the mean time per order for each device class: {spoken}.",
         caption="From sending an order to its reply, orders that found no samples left out.",
     )
 
 
+def _clock_ticks(traces: Sequence[go.Scatter]) -> dict[str, object]:
+    """Put the ticks of a logarithmic axis at times that people name."""
+    shown = np.concatenate([trace.x for trace in traces])
+    low, high = 0.7 * float(np.nanmin(shown)), 1.5 * float(np.nanmax(shown))
+    below = [tick for tick in _TICKS if tick <= low] or [low]
+    above = [tick for tick in _TICKS if tick >= high] or [high]
+    return {
+        "range": [math.log10(below[-1]), math.log10(above[0])],
+        "tickvals": _TICKS,
+        "ticktext": [duration(tick) for tick in _TICKS],
+    }
+
+
 def class_table(results: FleetResults) -> Table:
-    """The device classes in numbers."""
+    """List the device classes in numbers."""
     rows = [
         (
             row["device_class"],

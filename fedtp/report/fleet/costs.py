@@ -18,7 +18,7 @@ from fedtp.report.units import Unit, byte_unit, data_size, energy, joule_unit
 
 @dataclass(frozen=True)
 class _Cost:
-    """A kind of cost: its name, the columns that make it up by their names, the unit and text of an amount."""
+    """A kind of cost: its name, its columns with their names, the unit and the text of an amount."""
 
     name: str
     columns: Mapping[str, str]
@@ -33,18 +33,18 @@ _ENERGY = _Cost("energy", {"joules": "energy"}, joule_unit, energy)
 
 
 def traffic_panel(results: FleetResults) -> Panel:
-    """Bytes to and from the devices."""
+    """Show the bytes to and from the devices."""
     down, up = (data_size(float(results.rounds[column].sum())) for column in _TRAFFIC.columns)
     return Panel(
         title="Traffic",
         views=_views(results, _TRAFFIC),
-        alt=f"Chart of the traffic over virtual time and by device class: {down} to the devices, {up} to the server.",
+        alt=f"Chart of traffic over virtual time and by device class: {down} to the devices, {up} back.",
         caption="The bytes of the messages between server and devices.",
     )
 
 
 def energy_panel(results: FleetResults) -> Panel:
-    """Joules that the devices spent."""
+    """Show the joules that the devices spent."""
     total = energy(float(results.rounds["joules"].sum()))
     return Panel(
         title="Energy",

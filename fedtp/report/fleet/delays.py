@@ -15,7 +15,7 @@ _BINS = 20
 
 
 def delay_part(results: FleetResults) -> Part:
-    """How many drifts were detected after how long."""
+    """Show how many drifts were detected after how long."""
     drifts = delays(results)
     found = drifts["delay"].drop_nulls().to_numpy()
     if not len(found):
@@ -26,8 +26,8 @@ def delay_part(results: FleetResults) -> Part:
         found / unit.size, bins=_BINS, range=(0.0, max(float(found.max()) / unit.size, 1e-3))
     )
     text = (
-        f"{count(len(found))} of {count(drifts.height)} drifts detected ({percent(len(found) / drifts.height)}), "
-        f"half of them within {duration(float(np.median(found)))}."
+        f"{count(len(found))} of {count(drifts.height)} drifts detected "
+        f"({percent(len(found) / drifts.height)}), half of them within {duration(float(np.median(found)))}."
     )
     return Panel(
         title="Delay of detection",

@@ -43,7 +43,7 @@ class Wave:
 
 
 def waves(results: FleetResults) -> list[Wave]:
-    """The drifts of a run, gathered into waves: a concept's drifts with no long pause between them.
+    """Gather the drifts of a run into waves: a concept's drifts with no long pause between them.
 
     A pause is long from a twentieth of the run on, or three rounds if that is more.
     """
@@ -68,7 +68,7 @@ def waves(results: FleetResults) -> list[Wave]:
 
 
 def delays(results: FleetResults) -> pl.DataFrame:
-    """The true drifts with `delay`, the virtual seconds until their detection; null where there was none."""
+    """List the true drifts with `delay`, the virtual seconds until detection; null where there was none."""
     found = results.detections.select("device", "time_seconds", found="time_seconds")
     return (
         results.drifts.join_asof(
@@ -103,7 +103,7 @@ class Around:
 
     @property
     def recovery(self) -> int | None:
-        """Rounds from the first answer after a drift until accuracy, having been lowest, was back; None if never."""
+        """Rounds from the first answer after a drift until accuracy has recovered; None if it never has."""
         after = self.offsets >= 0
         accuracy = self.accuracy[after]
         if np.isnan(accuracy).all() or np.isnan(self.before):
@@ -114,7 +114,7 @@ class Around:
 
 
 def around(results: FleetResults) -> Around | None:
-    """Accuracy as the rounds before and after a drift, None if no drift has samples on either side.
+    """Gather accuracy by the rounds before and after a drift; None if no drift has samples near it.
 
     A sample counts after the last drift of its device and before the next one, never across another drift.
     """
@@ -136,16 +136,9 @@ def around(results: FleetResults) -> Around | None:
         .select("device", "round", "samples", "correct")
         .sort("round")
     )
-    since, until = (
-        answers.join_asof(
-            turns,
-            on="round",
-            by="device",
-            strategy=strategy,
-            allow_exact_matches=exact,
-            check_sortedness=False,
-        )
-        for strategy, exact in (("backward", True), ("forward", False))
+    since = answers.join_asof(turns, on="round", by="device", strategy="backward", check_sortedness=False)
+    until = answers.join_asof(
+        turns, on="round", by="device", strategy="forward", allow_exact_matches=False, check_sortedness=False
     )
     near = (
         pl.concat([since, until])

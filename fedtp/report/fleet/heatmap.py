@@ -31,7 +31,7 @@ _LABEL = 36
 
 
 def heatmap_part(results: FleetResults) -> Part:
-    """Accuracy by device and time, devices of a class together, in the order of their first drifts."""
+    """Show accuracy by device and time, devices of a class together, in the order of their first drifts."""
     title = "Accuracy of every device"
     if not results.devices["samples"].sum():
         return Note(title, "No device saw a sample.", wide=True)
@@ -41,8 +41,8 @@ def heatmap_part(results: FleetResults) -> Part:
     return Panel(
         title=title,
         views={"": _map(results, rows, marks, virtual_time(results), height)},
-        alt=f"Heat map of accuracy: {rows.height} devices in {len(results.classes)} classes, from top to bottom, "
-        f"by virtual time, from left to right. {_caption(results, rows, marks)}",
+        alt=f"Heat map of accuracy: {rows.height} devices in {len(results.classes)} classes downwards, "
+        f"virtual time to the right. {_caption(results, rows, marks)}",
         caption=_caption(results, rows, marks),
         height=height,
         wide=True,
@@ -50,7 +50,7 @@ def heatmap_part(results: FleetResults) -> Part:
 
 
 def _rows(results: FleetResults) -> pl.DataFrame:
-    """Each device with the row of the map that shows it: one each, or neighbours together where they are too many."""
+    """Give each device a row of the map: one of its own, or one with its neighbours where they are many."""
     first_drift = results.drifts.group_by("device").agg(first_drift=pl.col("time_seconds").min())
     order = {name: place for place, name in enumerate(results.classes)}
     devices = (
@@ -72,7 +72,7 @@ def _row_count(rows: pl.DataFrame) -> int:
 
 
 def _marks(results: FleetResults, rows: pl.DataFrame) -> pl.DataFrame:
-    """Where drifts are marked: the n-th drift of a row's devices, at the mean of their times."""
+    """Place the marks of drifts: the n-th drift of a row's devices, at the mean of their times."""
     return (
         results.drifts.with_columns(nth=pl.int_range(pl.len()).over("device"))
         .join(rows.select("device", "place", "row"), on="device")
@@ -83,7 +83,7 @@ def _marks(results: FleetResults, rows: pl.DataFrame) -> pl.DataFrame:
 
 
 def _bands(rows: pl.DataFrame, height: int) -> list[Floats]:
-    """The edges of each class's rows, from 0 at the top to 1: in proportion, with room for every class's name."""
+    """Lay out the edges of each class's rows, from 0 at the top to 1, with room for every class's name."""
     sizes = rows.group_by("place").agg(pl.len(), pl.col("rows").first()).sort("place")
     shares = np.maximum(sizes["len"].to_numpy() / rows.height, _LABEL / (height - _AROUND))
     edges = np.append(0.0, np.cumsum(shares / shares.sum()))
@@ -94,7 +94,7 @@ def _map(
     results: FleetResults, rows: pl.DataFrame, marks: pl.DataFrame, scale: Scale, height: int
 ) -> go.Figure:
     grid = steps(results.rounds, MOST_COLUMNS)
-    starts = np.unique(grid["step_seconds"].to_numpy())
+    starts = grid.unique("step", keep="first", maintain_order=True)["step_seconds"].to_numpy()
     x = scale(np.append(starts, results.end_seconds)).astype("f4")
     sums = (
         results.devices.filter(pl.col("samples") > 0)
@@ -178,7 +178,7 @@ def _map(
                 "thickness": 10,
                 "outlinewidth": 0,
                 "tickformat": ".0%",
-                "nticks": 4,
+                "nticks": 3,
                 "title": {"text": "accuracy ", "side": "right"},
             },
         },
@@ -204,7 +204,7 @@ def _drift_marks(marks: pl.DataFrame, bands: list[Floats], scale: Scale, height:
 
 
 def _range(maps: list[go.Heatmap]) -> tuple[float, float]:
-    """Colours from the worst twentieth to the best, in round tenths: a few bad cells do not wash out the rest."""
+    """Stretch the colours from the worst twentieth to the best: a few bad cells do not wash out the rest."""
     values = np.concatenate([trace.z.ravel() for trace in maps])
     low, high = np.nanquantile(values, [0.05, 0.95])
     low, high = np.floor(10 * low) / 10, np.ceil(10 * high) / 10
@@ -218,7 +218,7 @@ def _caption(results: FleetResults, rows: pl.DataFrame, marks: pl.DataFrame) -> 
     parts = [
         "One row per device."
         if shown == rows.height
-        else f"{count(rows.height)} devices in {shown} rows: a row is the mean of about {rows.height / shown:.0f} neighbours."
+        else f"{count(rows.height)} devices in {shown} rows, about {rows.height / shown:.0f} in each."
     ]
     together = rounds_per_step(results.rounds.height, MOST_COLUMNS)
     if together > 1:

@@ -2,34 +2,38 @@
 
 from __future__ import annotations
 
+from fedtp.report.fleet.drifts import BEFORE, RECOVERED
+
 MEASURES: tuple[tuple[str, str], ...] = (
     (
         "Prequential accuracy",
-        "Share of right predictions over all samples of all devices, each predicted by the model that its device then "
-        "had, before learning from it.",
+        "Share of right predictions over all samples of all devices, each predicted by the model that its "
+        "device then had, before learning from it.",
     ),
     (
         "Final accuracy",
-        "Accuracy of the last global model on held-out data, under the concepts in force at the end of the run.",
+        "Accuracy of the last global model on held-out data, under the concepts in force at the end.",
     ),
     (
         "Kappa",
-        "Cohen's kappa of the prequential predictions: agreement with the labels beyond what chance would give; "
+        "Cohen's kappa of the prequential predictions: agreement with the labels beyond chance; "
         "1 is perfect, 0 is chance.",
     ),
     (
         "Kappa_t",
-        "The same against the predictor that repeats the label before: 1 is perfect, 0 is no better than repeating.",
+        "The same against the predictor that repeats the last label: 1 is perfect, 0 is no better.",
     ),
     ("True drift", "A device begins to see another concept; every device that drifts counts."),
     (
         "Drift detected",
-        "A true drift that is followed by a detection on the same device within the stated window.",
+        "A true drift followed by a detection on the same device within the stated window.",
     ),
     ("False alarm", "A detection that follows no true drift of its device within that window."),
+    ("Delay", "Virtual time from a true drift that was detected to the first detection after it."),
     (
-        "Delay",
-        "Virtual time from a true drift to the first detection after it, where the drift counts as detected.",
+        "Recovery",
+        f"Rounds after a drift until accuracy, pooled over all drifts, is back at {100 * RECOVERED:.0f}% of "
+        f"what it was in the {BEFORE} rounds before.",
     ),
     ("Client round", "One device carrying out one order."),
     ("Virtual time", "The time that the simulated fleet lives through; wall time is what the computer took."),

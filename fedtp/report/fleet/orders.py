@@ -18,7 +18,7 @@ OUTCOMES = ("accepted", "empty", "late", "refused", "lost")
 
 
 def outcome_part(results: FleetResults) -> Part:
-    """The outcomes of the orders, per round and per device class."""
+    """Show the outcomes of the orders, per round and per device class."""
     totals = {name: int(results.rounds[name].sum()) for name in OUTCOMES}
     spoken = ", ".join(f"{count(number)} {name}" for name, number in totals.items())
     if not sum(totals.values()):
@@ -26,13 +26,13 @@ def outcome_part(results: FleetResults) -> Part:
     return Panel(
         title="Outcomes of orders",
         views={"Per round": _per_round(results), "Per class": _per_class(results)},
-        alt=f"Stacked bar chart of the outcomes of {count(float(results.rounds['orders'].sum()))} orders: {spoken}.",
+        alt=f"Stacked bar chart of the outcomes of {count(sum(totals.values()))} orders: {spoken}.",
         caption="Empty: no sample had arrived. Late: the reply came after the deadline. Lost: it never came.",
     )
 
 
 def outcome_table(results: FleetResults) -> Table:
-    """The outcomes in numbers, refusals by their reasons, the most frequent first."""
+    """List the outcomes in numbers, refusals by their reasons, the most frequent first."""
     totals = {name: int(results.rounds[name].sum()) for name in OUTCOMES}
     orders = sum(totals.values())
     counted = results.summary.get("refusals")
@@ -88,7 +88,7 @@ def _per_round(results: FleetResults) -> go.Figure:
 def _per_class(results: FleetResults) -> go.Figure:
     table = results.devices.group_by("device_class", "status").len()
     names = [plain(name) for name in results.classes]
-    totals = [table.filter(pl.col("device_class") == name)["len"].sum() for name in results.classes]
+    totals = [int(table.filter(pl.col("device_class") == name)["len"].sum()) for name in results.classes]
     traces = []
     for status in OUTCOMES:
         found = dict(table.filter(pl.col("status") == status).select("device_class", "len").iter_rows())

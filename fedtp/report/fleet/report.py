@@ -21,7 +21,7 @@ _MOST_WAVES = 12
 
 
 def fleet_report(results: FleetResults) -> str:
-    """The report of a fleet as one HTML page, which opens anywhere and asks the network for nothing.
+    """Write the report of a fleet as one HTML page that opens anywhere and asks the network for nothing.
 
     Parameters
     ----------
@@ -84,7 +84,11 @@ def _cards(results: FleetResults) -> list[Card]:
         Card("Kappa", _score(kappa), f"agreement beyond chance; kappa_t {_score(kappa_t)}", lead=True),
         Card(
             "Drifts detected",
-            f"{count(found)} of {count(drifts)}" if drifts else "no drift",
+            "no drift"
+            if drifts == 0
+            else MISSING
+            if drifts is None
+            else f"{count(found)} of {count(drifts)}",
             f"within {duration(window)}" if drifts and window is not None else "",
             lead=True,
         ),

@@ -90,7 +90,7 @@ class FleetResults:
         object.__setattr__(self, "rounds", self.rounds.sort("round"))
 
     def number(self, key: str) -> float | None:
-        """A number of the summary; None where there is none, or it is not a finite one."""
+        """Look up a number of the summary; None where there is none, or not a finite one."""
         value = self.summary.get(key)
         if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
             return None
@@ -123,7 +123,8 @@ def _conform(frame: pl.DataFrame, name: str, schema: Mapping[str, type[pl.DataTy
     missing = [column for column in schema if column not in frame.columns]
     if missing:
         raise DataError(
-            f"the frame of {name} given to the report lacks {', '.join(missing)}; it has {', '.join(frame.columns)}"
+            f"the frame of {name} given to the report lacks {', '.join(missing)}; "
+            f"it has {', '.join(frame.columns)}"
         )
     try:
         return frame.select(pl.col(column).cast(kind) for column, kind in schema.items())

@@ -1,4 +1,4 @@
-"""Time as the figures of a fleet show it: in virtual seconds or in rounds, smoothed, and not in too many steps."""
+"""Time as the figures of a fleet show it: virtual or in rounds, smoothed, and not in too many steps."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class Scale:
 
 
 def virtual_time(results: FleetResults) -> Scale:
-    """The scale of virtual time, in the unit that suits the length of the run."""
+    """Scale virtual time, in the unit that suits the length of the run."""
     unit = time_unit(results.end_seconds)
     ends = np.array([0.0, max(results.end_seconds, unit.size)])
     return Scale(
@@ -61,7 +61,7 @@ def virtual_time(results: FleetResults) -> Scale:
 
 
 def round_count(results: FleetResults) -> Scale:
-    """The scale of rounds: a round stands where it started."""
+    """Scale rounds: each stands where it started."""
     rounds = results.rounds
     starts = np.append(rounds["started_seconds"].to_numpy(), results.end_seconds)
     numbers = rounds["round"].to_numpy()
@@ -70,7 +70,7 @@ def round_count(results: FleetResults) -> Scale:
 
 
 def steps(rounds: pl.DataFrame, most: int) -> pl.DataFrame:
-    """The rounds, taken together until there are at most `most` steps of time.
+    """Take rounds together until there are at most `most` steps of time.
 
     Returns
     -------
@@ -96,12 +96,12 @@ def steps(rounds: pl.DataFrame, most: int) -> pl.DataFrame:
 
 
 def rounds_per_step(rounds: int, most: int) -> int:
-    """How many rounds a step takes together, so that there are at most `most` steps."""
+    """Count the rounds that a step takes together, so that there are at most `most` steps."""
     return max(1, -(-rounds // most))
 
 
 def window(count: int) -> int:
-    """How many steps a smoothed line averages: about a twelfth of the run, 10 at most.
+    """Choose how many steps a smoothed line averages: about a twelfth of the run, 10 at most.
 
     Examples
     --------
@@ -112,7 +112,7 @@ def window(count: int) -> int:
 
 
 def trailing_share(part: Sequence[int] | pl.Series, whole: Sequence[int] | pl.Series, length: int) -> Floats:
-    """The share of `part` in `whole` over the last `length` steps; NaN where they hold nothing.
+    """Divide `part` by `whole` over the last `length` steps; NaN where they hold nothing.
 
     Examples
     --------
@@ -123,13 +123,15 @@ def trailing_share(part: Sequence[int] | pl.Series, whole: Sequence[int] | pl.Se
     """
 
     def trailing(values: Sequence[int] | pl.Series) -> Floats:
-        sums = np.concatenate([np.zeros(length), np.cumsum(np.asarray(values, float))])
+        sums: Floats = np.concatenate([np.zeros(length), np.cumsum(np.asarray(values, float))])
         return sums[length:] - sums[:-length]
 
     return share(trailing(part), trailing(whole))
 
 
 def share(part: ArrayLike, whole: ArrayLike) -> Floats:
-    """`part` over `whole`, element by element; NaN where `whole` is 0."""
+    """Divide `part` by `whole`, element by element; NaN where `whole` is 0."""
     above, below = np.asarray(part, float), np.asarray(whole, float)
-    return np.divide(above, below, out=np.full(np.broadcast(above, below).shape, np.nan), where=below != 0)
+    quotient: Floats = np.full(np.broadcast(above, below).shape, np.nan)
+    np.divide(above, below, out=quotient, where=below != 0)
+    return quotient

@@ -2,22 +2,36 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
+from html.parser import HTMLParser
+from typing import Any
 
 import numpy as np
 import polars as pl
 import pytest
+from plotly.offline import get_plotlyjs
 
 from fedtp.report import FleetResults
 
-# Per class: share of the fleet, accuracy it settles at, seconds of computing and of transfer per order, watts.
+# Per class: share of the fleet, accuracy at which it settles, seconds of computing and of transfer, watts.
 CLASSES = {
     "mcu": (0.25, 0.80, 9.0, 14.0, 0.3),
     "pi": (0.40, 0.86, 0.6, 1.5, 5.0),
     "phone-mid": (0.30, 0.88, 0.3, 2.5, 3.0),
     "gateway": (0.05, 0.91, 0.02, 0.2, 12.0),
 }
-TOML = '# Digits that turn.\ntitle = "Digits that turn"\n\n[run]\nseed = 1\n\n[concepts.tilted]\nkind = "rotation"\ndegrees = 90\n'
+TOML = """\
+# Digits that turn.
+title = "Digits that turn"
+
+[run]
+seed = 1
+
+[concepts.tilted]
+kind = "rotation"
+degrees = 90
+"""
 
 
 def make_results(
@@ -160,8 +174,8 @@ def make_results(
     }
     results: dict[str, object] = {
         "title": "Digits that turn",
-        "description": "A hundred devices read digits. From a third of the run on, one after another finds its digits "
-        "turned by a quarter, and has to learn them anew from what its neighbours send.\n\n"
+        "description": "A hundred devices read digits. From a third of the run on, one after another finds "
+        "its digits turned by a quarter, and has to learn them anew from what its neighbours send.\n\n"
         "No device ever computes a gradient through the whole network.",
         "summary": summary,
         "rounds": per_round,
@@ -180,6 +194,54 @@ EVENT_SCHEMA = {
     "concept": pl.String,
     "detected": pl.Boolean,
 }
+
+
+class Reader(HTMLParser):
+    """Reads a page as far as the tests ask: its elements with their texts, and whether they are balanced."""
+
+    VOID = frozenset({"meta", "br", "hr", "img", "input", "link", "source", "wbr"})
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.open: list[tuple[str, dict[str, str | None], list[str]]] = []
+        self.elements: list[tuple[str, dict[str, str | None], str]] = []
+        # Not plotly.js, which takes most of the time and has nothing that is ours.
+        self.feed(page.replace(get_plotlyjs(), ""))
+        self.close()
+        assert not self.open, f"never closed: {[tag for tag, _, _ in self.open]}"
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        if tag in self.VOID:
+            self.elements.append((tag, dict(attrs), ""))
+        else:
+            self.open.append((tag, dict(attrs), []))
+
+    def handle_endtag(self, tag: str) -> None:
+        opened, attributes, text = self.open.pop()
+        assert opened == tag, f"<{opened}> closed by </{tag}>"
+        self.elements.append((tag, attributes, "".join(text)))
+
+    def handle_data(self, data: str) -> None:
+        for _, _, text in self.open:
+            text.append(data)
+
+    def all(self, tag: str, kind: str | None = None) -> list[tuple[dict[str, str | None], str]]:
+        """The elements of this tag, and of this class if one is given, in the order in which they end."""
+        return [
+            (attributes, text)
+            for name, attributes, text in self.elements
+            if name == tag and (kind is None or kind in (attributes.get("class") or "").split())
+        ]
+
+    @property
+    def figures(self) -> list[list[dict[str, Any]]]:
+        """The views of each figure, as plotly.js gets them."""
+        return [json.loads(text) for attributes, text in self.all("script") if attributes.get("type")]
+
+
+@pytest.fixture(scope="session")
+def read() -> Callable[[str], Reader]:
+    return Reader
 
 
 @pytest.fixture(scope="session")
