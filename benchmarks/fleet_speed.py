@@ -10,13 +10,11 @@ before it is learnt from, one pass over them in batches of 10, its drift detecto
 from __future__ import annotations
 
 import os
-import platform
 import statistics
 import time
 
 import typer
-from rich.console import Console
-from rich.table import Table
+from machine import publish
 
 from simulations import Scenario, simulate
 
@@ -38,11 +36,11 @@ rounds = {rounds}
 class = "pi"
 count = 1000
 """
-# What issue-sized comparisons ask for: features, hidden units, classes, rounds.
+#: Inputs, hidden units, classes, rounds.
 NETWORKS = {"20-32-4": (20, 32, 4, 20), "784-200-10": (784, 200, 10, 5)}
 
 
-def client_rounds_per_second(features: int, hidden: int, classes: int, rounds: int, method: str) -> tuple[float, float]:
+def measure(features: int, hidden: int, classes: int, rounds: int, method: str) -> tuple[float, float]:
     """Return client-rounds per second after the first round, and the seconds until that round had ended."""
     text = SCENARIO.format(features=features, hidden=hidden, classes=classes, rounds=rounds)
     scenario = Scenario.from_toml(text, [f"learner.method={method}"])
@@ -53,23 +51,24 @@ def client_rounds_per_second(features: int, hidden: int, classes: int, rounds: i
 
 
 def main(repeats: int = 3) -> None:
-    """Measure every network `repeats` times, and print the median."""
+    """Measure every network `repeats` times, and give the median."""
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
-    table = Table(title=f"{platform.machine()}, {platform.python_implementation()} {platform.python_version()}, one core")
-    for heading in ("network", "method", "client-rounds/s", "lowest", "highest", "set-up and first round, s"):
-        table.add_column(heading, justify="left" if heading in ("network", "method") else "right")
-    for name, sizes in NETWORKS.items():
+    rows = []
+    for network, sizes in NETWORKS.items():
         for method in ("tpsgd", "backprop"):
-            measured = [client_rounds_per_second(*sizes, method) for _ in range(repeats)]
-            rates, setups = zip(*measured, strict=True)
-            table.add_row(
-                name,
-                method,
-                *(f"{value:,.0f}" for value in (statistics.median(rates), min(rates), max(rates))),
-                f"{statistics.median(setups):.1f}",
+            rates, setups = zip(*(measure(*sizes, method) for _ in range(repeats)), strict=True)
+            rows.append(
+                {
+                    "network": network,
+                    "method": method,
+                    "client_rounds_per_second": round(statistics.median(rates)),
+                    "lowest": round(min(rates)),
+                    "highest": round(max(rates)),
+                    "setup_and_first_round_seconds": round(statistics.median(setups), 2),
+                }
             )
-    Console(width=110).print(table)
+    publish("fleet_speed", "Client-rounds per second on one core, 1,000 devices, one per node", rows)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from fedtp.errors import ModelError
@@ -21,7 +21,7 @@ def make_detector(name: str) -> Any | None:
         return None
     from river import drift  # imported late: it takes longer than a small run
 
-    makers = {
+    makers: dict[str, Callable[[], Any]] = {
         # ADWIN compares sub-windows only every `clock` samples. A device sees few samples, so it looks at each.
         "adwin": lambda: drift.ADWIN(clock=1),
         "page-hinkley": lambda: drift.PageHinkley(mode="up"),
@@ -41,12 +41,10 @@ def detect(detector: Any | None, errors: Iterable[bool]) -> list[int]:
     if detector is None:
         return []
     flagged = []
-    before = getattr(detector, "estimation", None)
     for position, error in enumerate(errors):
+        before = getattr(detector, "estimation", 0.0)
         detector.update(error)
-        if detector.drift_detected:
-            # ADWIN forgets the older part of its window: what is left tells which way the rate went.
-            if before is None or detector.estimation > before:
-                flagged.append(position)
-            before = getattr(detector, "estimation", None)
+        # ADWIN forgets the older part of its window: what is left tells which way the rate went.
+        if detector.drift_detected and getattr(detector, "estimation", 1.0) > before:
+            flagged.append(position)
     return flagged

@@ -50,9 +50,7 @@ class Device:
 
     def suspend(self, state: RecordDict) -> None:
         """Write what must survive until the next message into Flower's ``context.state``."""
-        state["device"] = ConfigRecord(
-            {"position": self.stream.position, "detector": pickle.dumps(self.detector)}
-        )
+        state["device"] = ConfigRecord({"position": self.stream.position, "detector": pickle.dumps(self.detector)})
         state["device-weights"] = _arrays(self.weights)
         state["device-momentum"] = _arrays(self.momentum)
 

@@ -78,9 +78,8 @@ class Outcome:
     def flops(self) -> float:
         """Floating-point operations that the work took."""
         learner, trained = self.plan.device.learner, self.plan.blocks
-        scoring = learner.flops(())
-        passes = learner.spec.epochs if trained else 0
-        return float(len(self.plan.samples) * (scoring + passes * (learner.flops(trained) - scoring)))
+        passes = learner.spec.epochs if trained else 1
+        return float(len(self.plan.samples) * passes * learner.flops(trained))
 
 
 def plan(order: Order, device: Device) -> Plan:
@@ -106,15 +105,27 @@ def plan(order: Order, device: Device) -> Plan:
     if unknown := set(order.blocks) - set(learner.sizes):
         raise WireError("extra block", f"the order asks for unknown blocks {sorted(unknown)}")
     samples = device.stream.take(order.now)
-    if samples.x.shape != (len(samples), learner.features) or not np.isfinite(samples.x).all():
-        raise DataError(f"The stream must yield finite inputs of {learner.features} features.")
-    if len(samples) and not 0 <= samples.y.min() <= samples.y.max() < learner.classes:
-        raise DataError(f"The stream must yield labels from 0 to {learner.classes - 1}.")
+    _check_samples(samples, learner)
     device.weights.update(order.weights)
     freeze = learner.spec.freeze_after_seconds
     frozen = freeze is not None and order.now >= freeze
     blocks = () if frozen or not len(samples) else tuple(n for n in learner.sizes if n in order.blocks)
     return Plan(device, order, samples, blocks)
+
+
+def _check_samples(samples: Samples, learner: Learner) -> None:
+    """Refuse what a network cannot learn from, before it spoils the learning of a whole cohort."""
+    x, y = samples.x, samples.y
+    if y.ndim != 1 or x.shape != (len(y), learner.features):
+        raise DataError(
+            f"The stream must yield inputs of {learner.features} features and one label each; "
+            f"got shapes {x.shape} and {y.shape}."
+        )
+    # Learning squares the inputs, so the sum of their squares must be finite too.
+    if not np.isfinite(np.vdot(x, x)):
+        raise DataError("The stream must yield finite inputs, small enough to be squared.")
+    if not np.issubdtype(y.dtype, np.integer) or (len(y) and not 0 <= y.min() <= y.max() < learner.classes):
+        raise DataError(f"The stream must yield whole labels from 0 to {learner.classes - 1}.")
 
 
 def learn(plans: Sequence[Plan]) -> list[Outcome]:
@@ -126,9 +137,7 @@ def learn(plans: Sequence[Plan]) -> list[Outcome]:
             chunk = members[start : start + limit]
             done = _learn_together(learner, [plans[i] for i in chunk])
             outcomes.update(zip(chunk, done, strict=True))
-    return [
-        outcomes.get(i) or Outcome(p, np.empty(0, np.int64), math.nan, ()) for i, p in enumerate(plans)
-    ]
+    return [outcomes.get(i) or Outcome(p, np.empty(0, np.int64), math.nan, ()) for i, p in enumerate(plans)]
 
 
 def report(outcome: Outcome) -> Report:
@@ -164,17 +173,14 @@ def _learn_together(learner: Learner, plans: Sequence[Plan]) -> list[Outcome]:
     momentum = bool(learner.spec.momentum) and bool(blocks)
     if momentum:
         zeros = {name: np.zeros(size, np.float32) for name, size in learner.sizes.items()}
-        cohort.load_momentum(
-            {name: np.stack([d.momentum.get(name, zeros[name]) for d in devices]) for name in zeros}
-        )
+        cohort.load_momentum({name: np.stack([d.momentum.get(name, zeros[name]) for d in devices]) for name in zeros})
     counts = np.array([len(item.samples) for item in plans])
     x = np.zeros((len(plans), counts.max(), learner.features), np.float32)
     y = np.zeros((len(plans), counts.max()), np.int64)
     for row, item in enumerate(plans):
         x[row, : counts[row]], y[row, : counts[row]] = item.samples.x, item.samples.y
-    predicted, loss = (
-        t.numpy() for t in cohort.learn(*map(torch.from_numpy, (x, y, counts)), blocks)
-    )
+    answers = cohort.learn(torch.from_numpy(x), torch.from_numpy(y), torch.from_numpy(counts), blocks)
+    predicted, loss = (tensor.numpy() for tensor in answers)
     wrong = predicted != y
     for name in blocks:
         packed = cohort.weights(name)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import warnings
 from collections.abc import Collection, Mapping
 
 import numpy as np
@@ -14,6 +13,7 @@ from torch import Tensor, nn
 from fedtp.blocks import Chain
 from fedtp.errors import ModelError
 from fedtp.learner import Learner
+from fedtp.rules import tail_for
 
 
 def stack(model: nn.Sequential, devices: int) -> nn.Sequential:
@@ -27,27 +27,31 @@ def stack(model: nn.Sequential, devices: int) -> nn.Sequential:
     model
         The model that every device starts from; left as it is.
     devices
-        How many copies.
+        How many copies, at least one.
 
     Raises
     ------
     ModelError
-        If a layer's rule cannot work over a device axis.
+        If a layer cannot work over a device axis, or the model is a stack already.
 
     Examples
     --------
     >>> [tuple(p.shape) for p in stack(nn.Sequential(nn.Linear(4, 2)), 3).parameters()]
     [(3, 2, 4), (3, 2)]
     """
+    if devices < 1:
+        raise ModelError(f"A stack holds at least one device, got {devices}.")
     model = copy.deepcopy(model)
-    for block in Chain(model):
-        if not block.rule.batches_devices:
-            raise ModelError(
-                f"Block {block.name!r} ({type(block.rule.layer).__name__}) has no rule over a device axis."
-            )
-        for path, parameter in list(block.rule.layer.named_parameters()):
+    chain = Chain(model)
+    if chain.devices:
+        raise ModelError(f"The model is a stack of {chain.devices} devices already.")
+    stem = all(tail_for(layer).batches_devices for layer in chain.stem)
+    if not (stem and all(block.batches_devices for block in chain)):
+        raise ModelError("Only nn.Linear and activations work for many devices at once; the model has other layers.")
+    for block in chain:
+        for name, parameter in block.rule.layer.named_parameters():
             copies = parameter.detach().expand(devices, *parameter.shape).clone()
-            setattr(block.rule.layer, path, nn.Parameter(copies, requires_grad=parameter.requires_grad))
+            setattr(block.rule.layer, name, nn.Parameter(copies, requires_grad=parameter.requires_grad))
     return model
 
 
@@ -102,7 +106,7 @@ class Cohort:
         y
             Class indices, ``[devices, samples]``.
         counts
-            How many samples each device has, at least one, and all in need of the same number of batches.
+            How many samples each device has: at least one, and for all the same number of batches.
         blocks
             Names of the blocks to train; none to predict only.
 
@@ -147,7 +151,5 @@ class Cohort:
 
 
 def _tensor(packed: NDArray[np.float32]) -> Tensor:
-    # Arrays off the wire are read-only, and are only ever copied from.
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)
-        return torch.from_numpy(packed)
+    # PyTorch warns of read-only arrays, as those off the wire are.
+    return torch.from_numpy(packed if packed.flags.writeable else packed.copy())

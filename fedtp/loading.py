@@ -31,7 +31,7 @@ def load_object(path: str, what: str) -> Any:
     module, _, name = path.partition(":")
     try:
         return getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError, ValueError) as error:
+    except (ImportError, AttributeError, TypeError, ValueError) as error:
         raise FedtpError(
             f'{what} is "{path}", which cannot be imported ({error}); write it as "package.module:name".'
         ) from None

@@ -45,7 +45,7 @@ class Squared(Loss):
 
     def value_and_error(self, output: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:  # noqa: D102
         error = target - output
-        return torch.linalg.vector_norm(error, dim=-1).square_().mul_(0.5), error
+        return torch.linalg.vecdot(error, error).mul_(0.5), error
 
 
 class Absolute(Loss):
@@ -69,8 +69,8 @@ class CrossEntropy(Loss):
 
     def value_and_error(self, output: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:  # noqa: D102
         log_probability = torch.log_softmax(output, -1)
-        value = (log_probability * target).sum(-1).neg_()
-        return value, torch.sub(target, log_probability.exp_())
+        value = torch.linalg.vecdot(log_probability, target).neg_()
+        return value, target - log_probability.exp_()
 
 
 LOSSES: dict[str, type[Loss]] = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Sequence
 
 import numpy as np
@@ -35,7 +36,7 @@ def kappa(confusion: NDArray[np.int64]) -> float | None:
     if total == 0:
         return None
     observed = float(np.trace(confusion)) / total
-    chance = float(confusion.sum(0) @ confusion.sum(1)) / total**2
+    chance = float((confusion.sum(0) / total) @ (confusion.sum(1) / total))
     return None if chance >= 1 else (observed - chance) / (1 - chance)
 
 
@@ -63,9 +64,7 @@ def kappa_t(correct: int, same: int, samples: int) -> float | None:
     return (observed - before) / (1 - before)
 
 
-def match_detections(
-    drifts: Sequence[float], detections: Sequence[float], window: float
-) -> tuple[list[bool], int]:
+def match_detections(drifts: Sequence[float], detections: Sequence[float], window: float) -> tuple[list[bool], int]:
     """Tell which drifts of one device were detected, and count the detections that belong to none.
 
     A drift is detected if a detection follows within `window`, before the device's next drift. Every detection
@@ -93,9 +92,9 @@ def match_detections(
     detected = [False] * len(drifts)
     false_alarms = 0
     for time in detections:
-        before = [i for i, drift in enumerate(drifts) if drift <= time]
-        if before and time <= drifts[before[-1]] + window:
-            detected[before[-1]] = True
+        latest = bisect_right(drifts, time) - 1
+        if latest >= 0 and time <= drifts[latest] + window:
+            detected[latest] = True
         else:
             false_alarms += 1
     return detected, false_alarms

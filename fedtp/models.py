@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 from torch import nn
@@ -48,7 +49,7 @@ def mlp(
         raise ModelError(f"Every layer needs at least one unit, got widths {widths}.")
     generator = torch.Generator().manual_seed(seed % 2**63)
     layers: list[nn.Module] = []
-    for inputs, outputs in zip(widths, widths[1:], strict=False):
+    for inputs, outputs in pairwise(widths):
         linear = nn.Linear(inputs, outputs, device="meta").to_empty(device="cpu")
         bound = inputs**-0.5
         for parameter in linear.parameters():

@@ -33,7 +33,8 @@ class TPSGD(torch.optim.Optimizer):
     Parameters
     ----------
     model
-        The network; its parameters are updated in place. A stack of devices (`fedtp.cohort.stack`) works alike.
+        The network; its parameters are updated in place. A block with a parameter that asks for no gradient is
+        passed through and stays as it is. A stack of devices (`fedtp.cohort.stack`) works alike.
     seed
         Of the projections. Devices that learn together share it.
     lr
@@ -110,6 +111,23 @@ class TPSGD(torch.optim.Optimizer):
             {"lr": lr, "momentum": momentum, "weight_decay": weight_decay},
         )
 
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """Add the group of a block; the constructor does so for every block, and there is nothing else to learn.
+
+        Raises
+        ------
+        ModelError
+            If every block has its group.
+        """
+        if len(self.param_groups) == len(self.chain):
+            raise ModelError("TPSGD trains the blocks of its model, one parameter group each, and takes no others.")
+        super().add_param_group(param_group)
+
+    def __getstate__(self) -> dict[str, Any]:
+        # PyTorch copies and pickles only what every optimizer has.
+        own = "chain", "loss", "space", "normalize", "projection", "losses", "output", "_readouts"
+        return super().__getstate__() | {name: getattr(self, name) for name in own}
+
     def digest(self) -> str:
         """Return a hash of the projections that all who learn together must share."""
         widths = {block.name: block.outputs for block in self.chain.blocks[:-1]}
@@ -130,7 +148,8 @@ class TPSGD(torch.optim.Optimizer):
         blocks
             Positions or names of the blocks to train; all by default. The sweep stops after the last of them.
         weights
-            Weight of each sample, shaped as `y`; equal by default.
+            Weight of each sample, shaped as `y`, not negative; equal by default. A sample of weight 0 is as if it
+            were not there.
 
         Returns
         -------
@@ -140,63 +159,55 @@ class TPSGD(torch.optim.Optimizer):
         Raises
         ------
         ModelError
-            If the batch does not fit the model, a label is out of range, or the input is not finite. No weight
-            has changed then.
+            If there is no such block, inputs, labels and weights do not belong together, a label is out of range,
+            or the input is not finite. No weight has changed then. (A layer that does not fit the one before it
+            is found when the sweep gets there.)
         """
         wanted = self.chain.positions(blocks)
-        target = self.chain.targets(x, y)
-        if weights is not None:
-            weights = weights / weights.sum(-1, keepdim=True)
-        x = self.chain.enter(x)
+        x, target, weights = self.chain.prepare(x, y, weights)
         self.losses, self.output = {}, None
-        for position, block in enumerate(self.chain.blocks[: max(wanted, default=-1) + 1]):
-            inputs = x
-            x, saved = block.forward(inputs)
-            if position == len(self.chain) - 1:
+        for position in range(max(wanted, default=-1) + 1):
+            block = self.chain.blocks[position]
+            x = self._learn(position, x, target, weights) if position in wanted else block.apply(x)
+            if block is self.chain.blocks[-1]:
                 self.output = x
-            if position in wanted:
-                self._learn(position, inputs, x, saved, target, weights)
         return self.losses.get(self.chain.blocks[-1].name)
 
-    def _learn(
-        self, position: int, x: Tensor, a: Tensor, saved: list[Any], target: Tensor, weights: Tensor | None
-    ) -> None:
-        block = self.chain.blocks[position]
-        group = self.param_groups[position]
-        value, error = self._compare(block, a, target, last=position == len(self.chain) - 1)
-        squared_norm = block.rule.squared_norm(x) if self.normalize or position == 0 else None
-        if weights is None:
-            value = value.mean(-1)
-            mean_norm = None if squared_norm is None else squared_norm.mean(-1)
-            scale: float | Tensor = 1.0 / target.shape[-2]
-        else:
-            value = (value * weights).sum(-1)
-            mean_norm = None if squared_norm is None else (squared_norm * weights).sum(-1)
-            scale = weights.unsqueeze(-1)
-        if position == 0 and mean_norm is not None and not bool(mean_norm.isfinite().all()):
-            raise ModelError("The input holds NaN or infinity; clean it before learning from it.")
-        if self.normalize and mean_norm is not None:
-            divisor = 1.0 + mean_norm
-            scale = scale / (divisor[..., None, None] if divisor.dim() else divisor)
-        momentum, lr, decay = group["momentum"], group["lr"], group["weight_decay"]
+    def _learn(self, position: int, x: Tensor, target: Tensor, weights: Tensor | None) -> Tensor:
+        """Update one block from its input, and return what it put out before."""
+        block, group = self.chain.blocks[position], self.param_groups[position]
+        parameters, lr, momentum, decay = (group[k] for k in ("params", "lr", "momentum", "weight_decay"))
+        a, saved = block.forward(x)
+        value, error = self._compare(block, a, target)
+        scale = self._scale(block, x, target, weights)
         error.mul_(scale if momentum else scale * lr)
-        error = block.backward(error.view_as(a), saved)
-        self.losses[block.name] = value
-        parameters = block.parameters
-        if not momentum:
-            block.rule.accumulate(parameters, x, error, 1.0 - lr * decay)
-            return
-        buffers = [self._momentum(p) for p in parameters]
-        block.rule.accumulate(buffers, x, error, momentum)
-        for parameter, buffer in zip(parameters, buffers, strict=True):
-            if decay:
-                buffer.sub_(parameter, alpha=decay)
-            parameter.add_(buffer, alpha=lr)
+        if momentum:
+            into = [self._momentum(parameter) for parameter in parameters]
+            block.accumulate(into, saved, error.view_as(a), momentum)
+            for parameter, buffer in zip(parameters, into, strict=True):
+                if decay:
+                    buffer.sub_(parameter, alpha=decay)
+                parameter.add_(buffer, alpha=lr)
+        else:
+            block.accumulate(parameters, saved, error.view_as(a), 1.0 - lr * decay)
+        self.losses[block.name] = value.mean(-1) if weights is None else torch.linalg.vecdot(value, weights)
+        return a
 
-    def _compare(self, block: Block, a: Tensor, target: Tensor, *, last: bool) -> tuple[Tensor, Tensor]:
-        """Loss of each sample, and the error at the block's output, ``[..., batch, features]``."""
+    def _scale(self, block: Block, x: Tensor, target: Tensor, weights: Tensor | None) -> float | Tensor:
+        """Return what each sample's error counts for: its share in the batch, divided if the step is normalised."""
+        scale = 1.0 / target.shape[-2] if weights is None else weights.unsqueeze(-1)
+        if not self.normalize:
+            return scale
+        norm = block.rule.mean_squared_norm(x, weights)
+        # PyTorch takes ten times as long as Python to work with one number.
+        return scale / (1.0 + (norm[:, None, None] if norm.dim() else norm.item()))
+
+    def _compare(self, block: Block, a: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the loss of each sample, and the error at the block's output, ``[..., batch, features]``."""
         a = a.flatten(target.dim() - 1)
-        if last:
+        if block is self.chain.blocks[-1]:
+            if a.shape != target.shape:
+                raise ModelError(f"The model must end in one number per class, {target.shape[-1]}, got {a.shape[-1]}.")
             return self.loss.value_and_error(a, target)
         readout = self._readout(block, a)
         if self.space == "target":
@@ -205,13 +216,14 @@ class TPSGD(torch.optim.Optimizer):
         return value, error @ readout
 
     def _readout(self, block: Block, a: Tensor) -> Tensor:
-        """The block's projection ``[classes, features]``; in label space divided by ``√features``."""
+        """Return the block's projection ``[classes, features]``; in label space divided by ``√features``."""
         readout = self._readouts.get(block.name)
-        if readout is None or readout.device != a.device or readout.dtype != a.dtype:
-            rows = torch.tensor(self.projection.rows(block.name, a.shape[-1]), device=a.device, dtype=torch.float64)
+        features = a.shape[-1]
+        if readout is None or (readout.shape[-1], readout.dtype, readout.device) != (features, a.dtype, a.device):
+            rows = torch.tensor(self.projection.rows(block.name, features), dtype=torch.float64)
             if self.space == "label":
-                rows = rows / math.sqrt(a.shape[-1])
-            readout = self._readouts[block.name] = rows.to(a.dtype)
+                rows /= math.sqrt(features)
+            readout = self._readouts[block.name] = rows.to(a.device, a.dtype)
         return readout
 
     def _momentum(self, parameter: nn.Parameter) -> Tensor:

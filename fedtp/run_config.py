@@ -28,9 +28,7 @@ def from_config(model: type[Model], config: Mapping[str, object], prefix: str) -
     ModelError
         If a setting is unknown or has a value that is not allowed, with one sentence for each.
     """
-    defaults = {
-        name: field.get_default(call_default_factory=False) for name, field in model.model_fields.items()
-    }
+    defaults = {name: field.get_default(call_default_factory=False) for name, field in model.model_fields.items()}
     settings = {
         name: _like(config[prefix + name], defaults.get(name))
         for name in (key.removeprefix(prefix) for key in config if key.startswith(prefix))

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
+from reprlib import repr as _short
 from typing import TypeVar, cast
 
 import numpy as np
@@ -26,6 +27,9 @@ T = TypeVar("T")
 
 #: The version of this format. Both sides refuse another.
 VERSION = 1
+
+#: No order brings more samples than this; sums of such counts stay whole in every number type.
+_MOST_SAMPLES = 2**31 - 1
 
 
 @dataclass(frozen=True)
@@ -80,9 +84,14 @@ class Order:
         """
         config = _record(records, "order", ConfigRecord)
         _check_version(config)
+        _check_no_more(records, "record", "order", "weights")
+        _check_no_more(config, "key", "version", "round", "now", "digest", "blocks")
+        number, now = _value(config, "round", int), _value(config, "now", float)
+        if number < 1 or not math.isfinite(now):
+            raise WireError("counts", f"impossible: round {number} at {now} s")
         return cls(
-            round=_value(config, "round", int),
-            now=_value(config, "now", float),
+            round=number,
+            now=now,
             digest=_value(config, "digest", str),
             weights=_weights(records),
             blocks=tuple(_list(config, "blocks", str)),
@@ -153,27 +162,31 @@ class Report:
         config = _record(records, "report", ConfigRecord)
         _check_version(config)
         metrics = _record(records, "metrics", MetricRecord)
-        if extra := set(records) - {"weights", "metrics", "report"}:
-            raise WireError("extra record", f"unknown records {sorted(extra)}")
+        _check_no_more(records, "record", "weights", "metrics", "report")
+        _check_no_more(config, "key", "version", "digest")
+        _check_no_more(metrics, "key", "examples", "samples", "correct", "loss", "detections", "flops")
         weights = _weights(records)
         examples = _list(metrics, "examples", int)
         if len(examples) != len(weights):
             raise WireError("examples", f"{len(examples)} example counts for {len(weights)} blocks")
         samples, correct = _value(metrics, "samples", int), _value(metrics, "correct", int)
         detections, flops = _value(metrics, "detections", int), _value(metrics, "flops", float)
-        if not 0 <= correct <= samples or detections < 0 or not (math.isfinite(flops) and flops >= 0):
+        loss = _value(metrics, "loss", float)
+        if not (0 <= correct <= samples <= _MOST_SAMPLES and 0 <= detections <= samples and 0 <= flops < math.inf):
             raise WireError(
                 "counts", f"impossible counts: {correct} right of {samples}, {detections} detections, {flops} FLOPs"
             )
+        if loss < 0 or loss == math.inf:
+            raise WireError("loss", f"impossible loss {loss}")
         if any(count < 1 or count > samples for count in examples):
-            raise WireError("examples", f"impossible example counts {examples} of {samples} samples")
+            raise WireError("examples", f"impossible example counts {_short(examples)} of {samples} samples")
         return cls(
             digest=_value(config, "digest", str),
             weights=weights,
             examples=dict(zip(weights, examples, strict=True)),
             samples=samples,
             correct=correct,
-            loss=_value(metrics, "loss", float),
+            loss=loss,
             detections=detections,
             flops=flops,
         )
@@ -183,16 +196,18 @@ def content_bytes(message: Message) -> int:
     """Bytes of a message's content: array data with their headers, keys, and eight bytes per number."""
     total = 0
     for key, record in message.content.items():
-        total += len(key)
+        total += len(key.encode())
         for name, value in record.items():
-            total += len(name) + _value_bytes(value)
+            total += len(name.encode()) + _value_bytes(value)
     return total
 
 
 def _value_bytes(value: object) -> int:
     if isinstance(value, Array):
         return len(value.data)
-    if isinstance(value, str | bytes):
+    if isinstance(value, str):
+        return len(value.encode())
+    if isinstance(value, bytes):
         return len(value)
     if isinstance(value, list):
         return sum(_value_bytes(v) for v in value)
@@ -216,12 +231,13 @@ def unpack_array(name: str, array: Array) -> Packed:
     if array.stype != "numpy.ndarray" or array.dtype != "float32" or len(array.shape) != 1:
         raise WireError(
             "dtype" if array.dtype != "float32" else "shape",
-            f"block {name!r} is {array.dtype} of shape {list(array.shape)}, not a float32 vector",
+            f"block {name!r} is {array.dtype} of shape {_short(array.shape)}, not a float32 vector",
         )
-    size = array.shape[0]
-    header = _header(size)
+    (size,) = array.shape
+    # The header is written to be compared only for a size that the data can hold: nothing is built on a claim.
+    header = _header(size) if type(size) is int and 0 <= 4 * size <= len(array.data) else b"none"
     if not array.data.startswith(header) or len(array.data) != len(header) + 4 * size:
-        raise WireError("shape", f"block {name!r} does not hold the {size} numbers that it claims")
+        raise WireError("shape", f"block {name!r} does not hold the {_short(size)} numbers that it claims")
     return np.frombuffer(array.data, np.float32, offset=len(header))
 
 
@@ -246,17 +262,23 @@ def _weights(records: RecordDict) -> dict[str, Packed]:
 def _value(record: Mapping[str, object], key: str, kind: type[T]) -> T:
     value = record.get(key)
     if type(value) is not kind:
-        raise WireError("metrics", f"{key!r} is {value!r}, not {kind.__name__}")
+        raise WireError("metrics", f"{key!r} is {_short(value)}, not {kind.__name__}")
     return value
 
 
 def _list(record: Mapping[str, object], key: str, kind: type[T]) -> list[T]:
     values = record.get(key)
     if not isinstance(values, list) or any(type(v) is not kind for v in values):
-        raise WireError("metrics", f"{key!r} is {values!r}, not a list of {kind.__name__}")
-    return cast(list[T], values)
+        raise WireError("metrics", f"{key!r} is {_short(values)}, not a list of {kind.__name__}")
+    return cast("list[T]", values)
 
 
 def _check_version(config: ConfigRecord) -> None:
-    if config.get("version") != VERSION:
-        raise WireError("version", f"format version {config.get('version')!r}, this side speaks {VERSION}")
+    version = config.get("version")
+    if type(version) is not int or version != VERSION:
+        raise WireError("version", f"format version {_short(version)}, this side speaks {VERSION}")
+
+
+def _check_no_more(names: Iterable[str], what: str, *expected: str) -> None:
+    if extra := sorted(set(names) - set(expected)):
+        raise WireError(f"extra {what}", f"unknown {what}s {_short(extra)}")

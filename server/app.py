@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from flwr.app import ConfigRecord, Context, Message
@@ -69,31 +70,36 @@ def make_server_app(clock: Clock | None = None, on_round: Callable[[Round], None
     return app
 
 
-def run_rounds(
-    grid: Grid, learner: Learner, spec: ServerSpec, clock: Clock, on_round: Callable[[Round], None]
-) -> None:
-    """Order, collect until the deadline, aggregate; again and again, never waiting longer than a round takes."""
+def run_rounds(grid: Grid, learner: Learner, spec: ServerSpec, clock: Clock, on_round: Callable[[Round], None]) -> None:
+    """Order, collect until the deadline, aggregate; again and again, never waiting longer than a round takes.
+
+    A node that owes an answer gets no order in the next round. After that its answer is given up for lost, so that a
+    lost message costs a node one round and not all that follow.
+    """
     strategy = LayerwiseStrategy(
         learner,
         aggregation_for(spec.strategy, spec.strategy_options),
         fraction=spec.fraction,
         seed=learner.spec.seed,
     )
-    overdue: dict[str, int] = {}
+    # What was not answered in time in the last two rounds: nodes by message id.
+    overdue: deque[dict[str, int]] = deque(maxlen=2)
     for number in range(1, spec.rounds + 1):
         started = max((number - 1) * spec.round_seconds, clock.now())
         _wait_until(started, clock)
-        late = _pull(grid, overdue)
-        config = ConfigRecord({"now": float(clock.now()), "busy": sorted(overdue.values())})
+        late = _pull_late(grid, overdue)
+        busy = sorted(overdue[-1].values()) if overdue else []
+        config = ConfigRecord({"now": float(clock.now()), "busy": busy})
         orders = list(strategy.configure_train(number, strategy.arrays(), config, grid))
         nodes = [order.metadata.dst_node_id for order in orders]
-        pending = dict(zip(grid.push_messages(orders), nodes, strict=True))
+        # Flower gives no id to a message that it could not send.
+        pending = {sent: node for sent, node in zip(grid.push_messages(orders), nodes, strict=False) if sent}
         replies = _collect(grid, pending, clock, started + spec.deadline_seconds)
         strategy.aggregate_train(number, replies)
-        overdue |= pending
+        overdue.append(pending)
         if number == spec.rounds:
             _wait_until(spec.rounds * spec.round_seconds, clock)
-            late += _pull(grid, overdue)
+            late += _pull_late(grid, overdue)
         on_round(
             Round(
                 number=number,
@@ -117,11 +123,19 @@ def _collect(grid: Grid, pending: dict[str, int], clock: Clock, deadline: float)
 
 
 def _pull(grid: Grid, pending: dict[str, int]) -> list[Message]:
-    """Return the replies to pending messages that are there, and strike those messages off."""
-    replies = list(grid.pull_messages(list(pending))) if pending else []
-    for reply in replies:
-        pending.pop(reply.metadata.reply_to_message_id, None)
+    """Return the nodes' replies to pending messages that are there, and strike those messages off."""
+    replies = []
+    for reply in grid.pull_messages(list(pending)) if pending else ():
+        node = pending.pop(reply.metadata.reply_to_message_id, None)
+        if node == reply.metadata.src_node_id:
+            replies.append(reply)
+        elif node is not None:  # Flower answers itself for a node that is gone
+            log.warning("no answer from node %d: %s", node, reply.error.reason if reply.has_error() else "lost")
     return replies
+
+
+def _pull_late(grid: Grid, overdue: Iterable[dict[str, int]]) -> list[Message]:
+    return [reply for pending in overdue for reply in _pull(grid, pending)]
 
 
 def _wait_until(time: float, clock: Clock) -> None:

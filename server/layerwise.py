@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from inspect import signature
 from typing import Any, Literal, Protocol, cast
 
 import numpy as np
@@ -22,7 +23,6 @@ from fedtp.errors import FedtpError, WireError
 from fedtp.learner import Learner
 from fedtp.wire import Order, Packed, Report, pack_array, unpack_array
 from server.validation import check_update
-
 
 # Flower shows what its own logger and those below it are told.
 log = logging.getLogger("flwr.fedtp")
@@ -67,11 +67,14 @@ class FlowerAggregation:
 
     def __init__(self, strategy: FedAvg) -> None:
         self.strategy = strategy
+        self._round = 0
 
     def __call__(self, current: Packed, updates: Sequence[tuple[Packed, int]]) -> Packed:
         """Let the strategy aggregate the block; one that fails to, for too few updates say, leaves it as it is."""
+        self._round += 1  # FedAdam's first steps depend on it
         # Strategies with a memory learn the current arrays where they configure a round.
-        self.strategy.configure_train(1, ArrayRecord({"block": pack_array(current)}), ConfigRecord(), _NO_NODES)
+        arrays = ArrayRecord({"block": pack_array(current)})
+        self.strategy.configure_train(self._round, arrays, ConfigRecord(), _NO_NODES)
         key = self.strategy.weighted_by_key
         replies = [
             Message(
@@ -87,13 +90,11 @@ class FlowerAggregation:
             for weights, examples in updates
         ]
         try:
-            arrays, _ = self.strategy.aggregate_train(1, replies)
+            new, _ = self.strategy.aggregate_train(self._round, replies)
         except (AppExitException, ValueError, IndexError, ZeroDivisionError) as error:
             log.warning("%s kept the old weights: %s", type(self.strategy).__name__, error)
             return current
-        if arrays is None:
-            return current
-        return arrays["block"].numpy().astype(np.float32)
+        return current if new is None else new["block"].numpy().astype(np.float32)
 
 
 class _NoNodes:
@@ -103,7 +104,7 @@ class _NoNodes:
         return []
 
 
-_NO_NODES = cast(Grid, _NoNodes())
+_NO_NODES = cast("Grid", _NoNodes())
 
 
 def aggregation_for(name: str, options: Mapping[str, Any]) -> Callable[[], Aggregation]:
@@ -114,7 +115,8 @@ def aggregation_for(name: str, options: Mapping[str, Any]) -> Callable[[], Aggre
     name
         ``"mean"``, or a strategy of ``flwr.serverapp.strategy`` by the name of its class.
     options
-        Keyword arguments of Flower's strategy.
+        Keyword arguments of Flower's strategy, those of its own: what all strategies share concerns the choice of
+        nodes, which is not theirs here.
 
     Raises
     ------
@@ -127,14 +129,32 @@ def aggregation_for(name: str, options: Mapping[str, Any]) -> Callable[[], Aggre
     if not (isinstance(kind, type) and issubclass(kind, FedAvg)):
         raise FedtpError(f'server.strategy is "{name}", but Flower has no such strategy that averages arrays.')
 
+    _check_options(kind, options)
+
     def make() -> Aggregation:
-        return FlowerAggregation(kind(**{"min_train_nodes": 0, "min_available_nodes": 0, **options}))
+        # With a minimum of nodes it would wait for them.
+        return FlowerAggregation(kind(min_train_nodes=0, min_available_nodes=0, **options))
 
     try:
         make()
-    except TypeError as error:
-        raise FedtpError(f"server.strategy_options do not fit Flower's {name}: {error}.") from None
+    except (TypeError, ValueError) as error:
+        raise FedtpError(f"server.strategy_options do not fit Flower's {name}: {error}") from None
     return make
+
+
+def _check_options(kind: type[FedAvg], options: Mapping[str, Any]) -> None:
+    shared = signature(FedAvg).parameters
+    own = {key: option for key, option in signature(kind).parameters.items() if key not in shared}
+    for key, value in options.items():
+        if key not in own:
+            known = f"those of {kind.__name__} are {', '.join(own)}" if own else f"{kind.__name__} has none"
+            raise FedtpError(f'server.strategy_options has "{key}", but {known}.')
+        default = own[key].default
+        if type(value) is not type(default) and not (type(value) is int and type(default) is float):
+            raise FedtpError(
+                f"server.strategy_options.{key} is {value!r}, but Flower's {kind.__name__} takes "
+                f"a value like {default!r} there."
+            )
 
 
 @dataclass(frozen=True)
@@ -217,15 +237,16 @@ class LayerwiseStrategy(Strategy):
         grid
             Asked for the nodes that are there.
         """
-        busy = set(cast(list[int], config.get("busy", [])))
+        busy = set(cast("list[int]", config.get("busy", [])))
         nodes = sorted(node for node in grid.get_node_ids() if node not in busy)
         if self._fraction < 1 and nodes:
             count = max(1, round(self._fraction * len(nodes)))
             rng = np.random.default_rng((self._seed, server_round))
-            nodes = sorted(rng.choice(nodes, count, replace=False).tolist())
+            # By position: Flower's ids need all of 64 bits, and NumPy may make doubles of such numbers.
+            nodes = [nodes[position] for position in sorted(rng.choice(len(nodes), count, replace=False))]
         order = Order(
             round=server_round,
-            now=float(cast(float, config.get("now", 0.0))),
+            now=float(cast("float", config.get("now", 0.0))),
             digest=self.learner.digest,
             weights={name: unpack_array(name, array) for name, array in arrays.items()},
             blocks=self._ordered,

@@ -46,6 +46,8 @@ def check_update(message: Message, sizes: Mapping[str, int], digest: str, ordere
             raise WireError("shape", f"block {name!r} has {weights.size} numbers instead of {sizes[name]}")
         # One number that is not finite makes the sum so, and a sum is the cheapest pass over them all. Finite
         # numbers may overflow it too, and weights of that size are as useless.
-        if not np.isfinite(np.add.reduce(weights)):
+        with np.errstate(over="ignore", invalid="ignore"):
+            total = np.add.reduce(weights)
+        if not np.isfinite(total):
             raise WireError("not finite", f"block {name!r} holds NaN, infinity or numbers near them")
     return report

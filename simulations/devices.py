@@ -177,6 +177,6 @@ class Fleet:
 
 
 def _with_overrides(group: DeviceSpec) -> DeviceClass:
-    """The group's class, with the constants that the scenario gives instead."""
+    """Return the group's class, with the constants that the scenario gives instead."""
     given = group.model_dump(exclude={"device_class", "count"}, exclude_none=True)
     return replace(CLASSES[group.device_class], **given)

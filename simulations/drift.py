@@ -103,15 +103,11 @@ def timelines(
     return [Timeline(initial, tuple(sorted(c, key=lambda change: change.at_seconds))) for c in changes]
 
 
-def _changes(
-    drift: DriftSpec, start: float, duration: float, earlier: Sequence[Change], initial: str
-) -> list[Change]:
+def _changes(drift: DriftSpec, start: float, duration: float, earlier: Sequence[Change], initial: str) -> list[Change]:
     if start >= duration:
         return []
     if drift.kind != "recurring":
         return [Change(start, drift.concept, drift.width_seconds)]
     before = Timeline(initial, tuple(sorted(earlier, key=lambda change: change.at_seconds))).last(start)
     times = math.ceil((duration - start) / drift.period_seconds)
-    return [
-        Change(start + i * drift.period_seconds, drift.concept if i % 2 == 0 else before) for i in range(times)
-    ]
+    return [Change(start + i * drift.period_seconds, drift.concept if i % 2 == 0 else before) for i in range(times)]

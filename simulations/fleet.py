@@ -45,12 +45,12 @@ class FleetClock:
     def wait(self, until: float, messages: int) -> None:
         """Move to the time by which so many more messages have arrived, but not past `until`."""
         reached = until
-        for _ in range(messages):
-            if not self._arrivals or self._arrivals[0] > until:
-                reached = until
-                break
-            reached = heapq.heappop(self._arrivals)
+        if messages:
+            soonest = heapq.nsmallest(messages, self._arrivals)
+            reached = min(until, soonest[-1]) if len(soonest) == messages else until
         self._now = max(self._now, reached)
+        while self._arrivals and self._arrivals[0] <= self._now:
+            heapq.heappop(self._arrivals)
 
 
 @dataclass(frozen=True, eq=False)
@@ -160,22 +160,27 @@ class FleetGrid(Grid):
         return ids
 
     def pull_messages(self, message_ids: Iterable[str]) -> list[Message]:
-        """Return the replies to these messages that have arrived by now; each is returned once."""
+        """Return the replies to these messages that have arrived by now, in the order of arrival; each once."""
         now = self.clock.now()
         arrived = [i for i in message_ids if i in self._replies and self._replies[i][0] <= now]
+        arrived.sort(key=lambda i: (self._replies[i][0], int(i)))
         return [self._replies.pop(i)[1] for i in arrived]
 
     def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> list[Message]:
-        """Send messages and wait, in virtual time, until all replies that will come have come or time is out."""
-        pending = set(self.push_messages(messages))
-        end = math.inf if timeout is None else self.clock.now() + timeout
-        last = max((self._replies[i][0] for i in pending if i in self._replies), default=self.clock.now())
-        self.clock.wait(min(end, last), 0)
-        return self.pull_messages(pending)
+        """Send messages and wait, in virtual time, until all replies have come or time is out.
 
-    def _errands(
-        self, messages: Sequence[Message], replies: Sequence[tuple[Message, Outcome | None]]
-    ) -> list[Errand]:
+        Without a time-out it does not wait for replies that are lost: it would for ever.
+        """
+        start = self.clock.now()
+        ids = self.push_messages(messages)
+        arrivals = [self._replies[i][0] for i in ids if i in self._replies]
+        last = max(arrivals, default=start)
+        if timeout is not None:
+            last = min(last, start + timeout) if len(arrivals) == len(ids) else start + timeout
+        self.clock.wait(last, 0)
+        return self.pull_messages(ids)
+
+    def _errands(self, messages: Sequence[Message], replies: Sequence[tuple[Message, Outcome | None]]) -> list[Errand]:
         """Work out, for all messages at once, how long everything takes and what it costs."""
         if not messages:
             return []
@@ -204,7 +209,7 @@ class FleetGrid(Grid):
         ]
 
     def _variation(self) -> _Variation:
-        """Draw how the links are just now. Every device has its draw, whoever takes part, so that none shifts another's."""
+        """Draw how the links are now: for every device, whoever takes part, so that none shifts another's draw."""
         self._pushes += 1
         rng = generator(self._seed, Purpose.TRANSPORT, self._pushes)
         fleet = self._fleet

@@ -94,9 +94,7 @@ class Recorder:
         status = Counter(column["status"])
         samples, correct = sum(column["samples"]), sum(column["correct"])
         losses = [
-            (row_loss, n)
-            for row_loss, n in zip(column["loss"], column["samples"], strict=True)
-            if row_loss is not None
+            (row_loss, n) for row_loss, n in zip(column["loss"], column["samples"], strict=True) if row_loss is not None
         ]
         learnt = sum(n for _, n in losses)
         end = done.number * self._world.scenario.server.round_seconds

@@ -17,6 +17,7 @@ from fedtp.report import FleetResults, fleet_report
 from fedtp.wire import Packed
 from simulations.folder import fresh_folder
 from simulations.scenario import Scenario
+from simulations.world import network
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,9 +48,7 @@ class Run:
 
     def state_dict(self) -> dict[str, torch.Tensor]:
         """Return the last global model as an ordinary ``state_dict`` of its ``nn.Sequential``."""
-        for block in self.learner.chain:
-            block.unpack(torch.tensor(self.weights[block.name]))
-        return {name: tensor.clone() for name, tensor in self.learner.model.state_dict().items()}
+        return dict(network(self.learner, self.weights).state_dict())
 
     def report(self) -> str:
         """Return the run's report, a self-contained HTML page."""

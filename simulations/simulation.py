@@ -85,8 +85,8 @@ def simulate(
     --------
     >>> from simulations import Scenario
     >>> run = simulate(Scenario.load("digits-rotating", ["server.rounds=2", "drift=[]"]))
-    >>> run.rounds["orders"].to_list()
-    [100, 100]
+    >>> run.summary["rounds"], run.summary["devices"]
+    (2, 100)
     """
     began = time.perf_counter()
     world = World(scenario)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections import Counter
 from collections.abc import Mapping
 from functools import cached_property, lru_cache
@@ -9,7 +10,9 @@ from functools import cached_property, lru_cache
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import nn
 
+from fedtp.blocks import Chain
 from fedtp.data import DataSet, apply, load
 from fedtp.errors import ScenarioError
 from fedtp.learner import Learner, learner_for
@@ -52,9 +55,7 @@ class World:
         self.scenario = scenario
         seed, devices = scenario.run.seed, scenario.device_count
         spec = scenario.data
-        self._base = load(
-            spec.name, path=spec.path, samples=spec.samples, parameters=spec.parameters, seed=seed
-        )
+        self._base = load(spec.name, path=spec.path, samples=spec.samples, parameters=spec.parameters, seed=seed)
         used = [spec.initial, *(drift.concept for drift in scenario.drift)]
         self.concepts: dict[str, DataSet] = {
             name: apply(scenario.concepts[name], self._base) for name in dict.fromkeys(used)
@@ -65,9 +66,7 @@ class World:
         )
         self.fleet = Fleet.draw(scenario.devices, generator(seed, Purpose.FLEET))
         train, self.held_out = self.data.split_rows(spec.test_fraction, seed)
-        shares = quantity_shares(
-            devices, scenario.partition.quantity_sigma, generator(seed, Purpose.QUANTITY)
-        )
+        shares = quantity_shares(devices, scenario.partition.quantity_sigma, generator(seed, Purpose.QUANTITY))
         self._rates = scenario.arrival.rate * shares
         self._rows = self._partition(train, shares)
 
@@ -121,23 +120,37 @@ class World:
 
         Each concept counts as often as there are devices that see it.
         """
-        for block in self.learner.chain:
-            block.unpack(torch.tensor(weights[block.name]))
+        model = network(self.learner, weights)
         votes = Counter(timeline.last(at) for timeline in self.timelines)
         total = 0.0
         for name, devices in votes.items():
             data = self.concepts[name]
             with torch.no_grad():
-                predicted = self.learner.chain.forward(torch.from_numpy(data.x[self.held_out])).argmax(-1)
+                predicted = model(torch.from_numpy(data.x[self.held_out])).argmax(-1)
             total += devices * float(np.mean(predicted.numpy() == data.y[self.held_out]))
         return total / len(self.timelines)
 
 
+def network(learner: Learner, weights: Mapping[str, Packed]) -> nn.Sequential:
+    """Return the learner's network with other weights; its own stay, since all who start anew start from them."""
+    model = copy.deepcopy(learner.model)
+    for block in Chain(model):
+        block.unpack(torch.tensor(weights[block.name]))
+    return model
+
+
 @lru_cache(maxsize=1)
-def _world(scenario: str) -> World:
-    return World(Scenario.load(scenario))
+def _world(scenario: str, settings: str) -> World:
+    return World(Scenario.load(scenario, settings.split()))
 
 
 def open_stream(config: Mapping[str, ConfigValue]) -> SimulatedStream:
-    """Open the stream of a Flower node: the device ``partition-id`` of the run config's ``scenario``."""
-    return _world(str(config["scenario"])).stream(int(config["partition-id"]))
+    """Open the stream of a Flower node, from its run config and node config.
+
+    Parameters
+    ----------
+    config
+        ``scenario``: name or file. ``settings``: changes to it, as ``key=value`` with spaces between; none by default.
+        ``partition-id``: the number of the device.
+    """
+    return _world(str(config["scenario"]), str(config.get("settings", ""))).stream(int(config["partition-id"]))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -51,6 +52,12 @@ class Backprop(torch.optim.SGD):
             weight_decay=weight_decay,
         )
 
+    def __getstate__(self) -> dict[str, Any]:
+        # PyTorch copies and pickles only what every optimizer has.
+        own = "chain", "loss", "losses", "output"
+        return super().__getstate__() | {name: getattr(self, name) for name in own}
+
+    @torch.no_grad()
     def step(  # type: ignore[override]
         self, x: Tensor, y: Tensor, *, blocks: Iterable[int | str] | None = None, weights: Tensor | None = None
     ) -> Tensor:
@@ -60,25 +67,26 @@ class Backprop(torch.optim.SGD):
         -------
         Tensor
             The loss before the update, ``[]`` or ``[devices]``.
+
+        Raises
+        ------
+        ModelError
+            As `fedtp.TPSGD.step` does.
         """
         wanted = self.chain.positions(blocks)
-        target = self.chain.targets(x, y)
+        _, target, weights = self.chain.prepare(x, y, weights)
+        trained = [p for position in sorted(wanted) for p in self.chain.blocks[position].parameters]
         with torch.enable_grad():
             output = self.chain.forward(x)
-            value = self.loss.value(output, target)
-            if weights is None:
-                loss = value.mean(-1)
-            else:
-                loss = (value * weights).sum(-1) / weights.sum(-1)
+            value = self.loss.value(output.flatten(target.dim() - 1), target)
+            loss = value.mean(-1) if weights is None else torch.linalg.vecdot(value, weights)
             # Devices of a stack share no parameter, so the gradient of the sum is each device's own.
-            gradients = torch.autograd.grad(loss.sum(), [p for block in self.chain for p in block.parameters])
-        remaining = iter(gradients)
-        for position, block in enumerate(self.chain):
-            for parameter in block.parameters:
-                gradient = next(remaining)
-                parameter.grad = gradient if position in wanted else None
+            gradients = torch.autograd.grad(loss.sum(), trained, allow_unused=True) if trained else ()
+        self.zero_grad()
+        for parameter, gradient in zip(trained, gradients, strict=True):
+            parameter.grad = gradient
         super().step()
-        self.zero_grad(set_to_none=True)
+        self.zero_grad()
         self.output = output.detach()
         self.losses = {self.chain.blocks[-1].name: loss.detach()}
         return loss.detach()

@@ -131,9 +131,7 @@ class Note:
 
     def html(self, key: str) -> str:
         """Write the part as HTML."""
-        return (
-            f'<div class="{_part(self.wide)}">\n{_heading(f"{key}-title", self.title, self.text)}\n</div>\n'
-        )
+        return f'<div class="{_part(self.wide)}">\n{_heading(f"{key}-title", self.title, self.text)}\n</div>\n'
 
 
 @dataclass(frozen=True)
@@ -171,9 +169,7 @@ class Table:
 
         title = f"{key}-title"
         body = "".join(row(cells, head=False) for cells in self.rows)
-        table = (
-            f"<table>\n<thead>\n{row(self.columns, head=True)}</thead>\n<tbody>\n{body}</tbody>\n</table>\n"
-        )
+        table = f"<table>\n<thead>\n{row(self.columns, head=True)}</thead>\n<tbody>\n{body}</tbody>\n</table>\n"
         # Wider than a telephone, a table scrolls by itself; the keyboard can reach it to do so.
         scroll = f'<div class="scroll" role="region" tabindex="0" aria-labelledby="{title}">\n{table}</div>\n'
         return (
@@ -275,12 +271,10 @@ class Page:
         paragraphs = [text for text in self.description.strip().split("\n\n") if text.strip()]
         description = "".join(f'<p class="description">{escape(text.strip())}</p>\n' for text in paragraphs)
         facts = "".join(
-            f"<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>"
-            for name, value in self.facts.items()
+            f"<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>" for name, value in self.facts.items()
         )
         links = "".join(
-            f'<a href="#section-{index}">{escape(section.title)}</a>'
-            for index, section in enumerate(self.sections)
+            f'<a href="#section-{index}">{escape(section.title)}</a>' for index, section in enumerate(self.sections)
         )
         return (
             '<header class="masthead"><div class="width">\n'

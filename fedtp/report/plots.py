@@ -62,7 +62,7 @@ def figure(traces: Sequence[Any], **layout: Any) -> go.Figure:
         "paper_bgcolor": CLEAR,
         "plot_bgcolor": CLEAR,
         "font": {"family": _FONT, "size": 12, "color": "var(--soft)"},
-        "margin": {"l": 8, "r": 10, "t": 12, "b": 40},
+        "margin": {"l": 8, "r": 16, "t": 12, "b": 40},
         # The numbers and the title of the horizontal axis always fit into the lower margin.
         "yaxis": {"automargin": True},
         "hoverlabel": {
@@ -91,7 +91,5 @@ def _merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any
     merged = dict(below)
     for key, value in above.items():
         known = merged.get(key)
-        merged[key] = (
-            _merged(known, value) if isinstance(known, dict) and isinstance(value, Mapping) else value
-        )
+        merged[key] = _merged(known, value) if isinstance(known, dict) and isinstance(value, Mapping) else value
     return merged

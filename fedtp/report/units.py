@@ -8,6 +8,7 @@ MISSING = "–"
 
 _BYTES = ((1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "kB"), (1.0, "B"))
 _JOULES = ((1e9, "GJ"), (1e6, "MJ"), (1e3, "kJ"), (1.0, "J"), (1e-3, "mJ"), (1e-6, "µJ"))
+_SECONDS = ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs"))
 # An axis keeps seconds up to three minutes, minutes up to three hours and hours up to three days.
 _TIME = ((3 * 86_400.0, 86_400.0, "d"), (3 * 3_600.0, 3_600.0, "h"), (180.0, 60.0, "min"))
 
@@ -110,10 +111,8 @@ def duration(seconds: float | None) -> str:
     """
     if seconds is None:
         return MISSING
-    if seconds < 1:
-        return f"{_digits(1000 * seconds)} ms" if seconds > 0 else "0 s"
     if seconds < 60:
-        return f"{_digits(seconds)} s"
+        return _in(_fitting(seconds, _SECONDS), seconds)
     for size, name, small, small_name in (
         (86_400, "d", 3_600, "h"),
         (3_600, "h", 60, "min"),
@@ -140,6 +139,4 @@ def _in(unit: Unit, number: float) -> str:
 
 def _digits(number: float) -> str:
     """Write three significant digits, or all of those before the point."""
-    if number == 0 or number >= 100:
-        return f"{number:,.0f}"
-    return f"{number:.1f}" if number >= 10 else f"{number:.3g}"
+    return f"{number:,.0f}" if number >= 100 else f"{number:.3g}"

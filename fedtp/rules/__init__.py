@@ -19,12 +19,17 @@ RULES: dict[type[nn.Module], type[Rule]] = {nn.Linear: LinearRule}
 
 def rule_for(layer: nn.Module) -> Rule:
     """Return the rule that trains `layer`: closed-form where one is known, else autograd in that layer alone."""
-    return RULES.get(type(layer), GenericRule)(layer)
+    return (GenericRule if _hooked(layer) else RULES.get(type(layer), GenericRule))(layer)
 
 
 def tail_for(layer: nn.Module) -> Tail:
     """Return how errors pass back through a `layer` without parameters."""
-    return TAILS.get(type(layer), GenericTail)(layer)
+    return (GenericTail if _hooked(layer) else TAILS.get(type(layer), GenericTail))(layer)
+
+
+def _hooked(layer: nn.Module) -> bool:
+    """Whether the layer does more than its class says: a pruned one computes its weight in a hook, for example."""
+    return bool(layer._forward_pre_hooks or layer._forward_hooks)
 
 
 __all__ = ["GenericRule", "GenericTail", "LinearRule", "Rule", "Tail", "rule_for", "tail_for"]

@@ -15,14 +15,20 @@ aten: Any = torch.ops.aten
 
 
 class Tail(ABC):
-    """A parameterless layer: its output, and how an error at its output becomes one at its input."""
+    """A parameterless layer: its output, and how an error at its output becomes one at its input.
+
+    Nothing is worked in place: what one layer puts out may be what the layer before it has saved.
+    """
+
+    #: Whether the layer works number by number, so that a device axis makes no difference to it.
+    batches_devices = True
 
     def __init__(self, layer: nn.Module) -> None:
         self.layer: Any = layer
 
     @abstractmethod
     def forward(self, z: Tensor) -> tuple[Tensor, Any]:
-        """Return the output and what `backward` will need. `z` may be overwritten."""
+        """Return the output and what `backward` will need."""
 
     @abstractmethod
     def backward(self, error: Tensor, saved: Any) -> Tensor:
@@ -33,7 +39,7 @@ class ReLU(Tail):
     """``max(z, 0)``."""
 
     def forward(self, z: Tensor) -> tuple[Tensor, Tensor]:  # noqa: D102
-        a = torch.relu_(z)
+        a = torch.relu(z)
         return a, a
 
     def backward(self, error: Tensor, saved: Tensor) -> Tensor:  # noqa: D102
@@ -44,7 +50,7 @@ class Tanh(Tail):
     """``tanh z``."""
 
     def forward(self, z: Tensor) -> tuple[Tensor, Tensor]:  # noqa: D102
-        a = torch.tanh_(z)
+        a = torch.tanh(z)
         return a, a
 
     def backward(self, error: Tensor, saved: Tensor) -> Tensor:  # noqa: D102
@@ -55,7 +61,7 @@ class Sigmoid(Tail):
     """``1 / (1 + exp(-z))``."""
 
     def forward(self, z: Tensor) -> tuple[Tensor, Tensor]:  # noqa: D102
-        a = torch.sigmoid_(z)
+        a = torch.sigmoid(z)
         return a, a
 
     def backward(self, error: Tensor, saved: Tensor) -> Tensor:  # noqa: D102

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +17,13 @@ class Rule(ABC):
     ----------
     layer
         The layer whose parameters are trained.
+
+    Attributes
+    ----------
+    parameters
+        The layer's parameters, in the order of its ``state_dict``.
+    devices
+        How many devices' copies the parameters hold; 0 for an ordinary layer.
     """
 
     #: Whether the rule also trains ``[devices, ...]`` parameters.
@@ -23,31 +31,28 @@ class Rule(ABC):
 
     def __init__(self, layer: nn.Module) -> None:
         self.layer = layer
+        self.parameters: list[nn.Parameter] = list(layer.parameters())
+        self.devices = 0
 
-    @property
-    def devices(self) -> int:
-        """How many devices' copies the parameters hold; 0 for an ordinary layer."""
-        return 0
-
-    @property
-    def parameters(self) -> list[nn.Parameter]:
-        """The layer's parameters, in the order of its ``state_dict``."""
-        return list(self.layer.parameters())
+    def apply(self, x: Tensor) -> Tensor:
+        """Compute the layer's output from its input, as a prediction does; autograd can follow it."""
+        output: Tensor = self.layer(x)
+        return output
 
     @abstractmethod
-    def forward(self, x: Tensor) -> Tensor:
-        """Compute the layer's output from its input ``[..., batch, features]``."""
+    def forward(self, x: Tensor) -> tuple[Tensor, Any]:
+        """Compute the layer's output, and return with it what `accumulate` will need."""
 
     @abstractmethod
-    def accumulate(self, into: Sequence[Tensor], x: Tensor, error: Tensor, keep: float) -> None:
+    def accumulate(self, into: Sequence[Tensor], saved: Any, error: Tensor, keep: float) -> None:
         """Set ``into = keep * into + descent direction``, in place.
 
         Parameters
         ----------
         into
             One tensor per parameter: the parameters themselves, or their momentum.
-        x
-            The input that `forward` was given.
+        saved
+            What `forward` returned for this.
         error
             Minus the derivative of the block's loss by the layer's output, already scaled by whatever
             the step is to be scaled by.
@@ -55,10 +60,23 @@ class Rule(ABC):
             What the old value is multiplied by.
         """
 
-    def squared_norm(self, x: Tensor) -> Tensor:
-        """Squared norm of each sample of the input, ``[..., batch]``."""
-        return torch.linalg.vector_norm(x.flatten(1), dim=-1).square_()
+    def mean_squared_norm(self, x: Tensor, weights: Tensor | None) -> Tensor:
+        """Return the batch's mean squared norm of an input, ``[]`` or ``[devices]``.
+
+        Parameters
+        ----------
+        x
+            The layer's input, ``[batch, ...]`` or ``[devices, batch, ...]``.
+        weights
+            Each sample's share in the mean, ``[batch]`` or ``[devices, batch]``; equal for None.
+        """
+        x = x.flatten(2 if self.devices else 1)
+        if weights is None:
+            total: Tensor = torch.linalg.vector_norm(x, dim=(-2, -1))
+            return total.square_().div_(x.shape[-2])
+        norms: Tensor = torch.linalg.vector_norm(x, dim=-1)
+        return norms.square_().mul_(weights).sum(-1)
 
     @abstractmethod
     def forward_flops(self, x: Tensor) -> int:
-        """Floating-point operations of `forward` for one sample."""
+        """Count the floating-point operations of `apply` for one sample, given a batch."""

@@ -2,56 +2,64 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
 
+from fedtp.errors import ModelError
 from fedtp.rules.activation import Tail
 from fedtp.rules.base import Rule
 
 
 class GenericRule(Rule):
-    """Any module: its own graph is kept from `forward` until `accumulate` or the next `forward`."""
+    """Any module from one tensor to one tensor. Its graph lives from `forward` to `accumulate`."""
 
-    def __init__(self, layer: nn.Module) -> None:
-        super().__init__(layer)
-        self._output: Tensor | None = None
-
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Run the module on a detached input, so that no error can leave the layer."""
         with torch.enable_grad():
-            self._output = self.layer(x.detach())
-        return self._output.detach().clone()  # the tail may write into it
+            output = self.layer(x.detach())
+        if not isinstance(output, Tensor):
+            raise ModelError(
+                f"A {type(self.layer).__name__} puts out a {type(output).__name__}; every layer must give one tensor."
+            )
+        return output.detach(), output
 
-    def accumulate(self, into: Sequence[Tensor], x: Tensor, error: Tensor, keep: float) -> None:
+    def accumulate(self, into: Sequence[Tensor], saved: Tensor, error: Tensor, keep: float) -> None:
         """Add minus the gradient of the block's loss, found by autograd."""
-        output, self._output = self._output, None
-        assert output is not None, "accumulate follows forward"
-        for target, direction in zip(
-            into, torch.autograd.grad(output, self.parameters, error, allow_unused=True), strict=True
-        ):
+        directions = torch.autograd.grad(saved, self.parameters, error, allow_unused=True)
+        for target, direction in zip(into, directions, strict=True):
             target.mul_(keep)
             if direction is not None:
                 target.add_(direction)
 
-    def forward_flops(self, x: Tensor) -> int:
-        """Count by PyTorch's own counter."""
-        from torch.utils.flop_counter import FlopCounterMode
+    def mean_squared_norm(self, x: Tensor, weights: Tensor | None) -> Tensor:
+        """Return `Rule.mean_squared_norm`; an index, as ``nn.Embedding`` takes it, stands for a one-hot vector."""
+        if not x.is_floating_point():
+            x = torch.ones_like(x, dtype=self.parameters[0].dtype)
+        return super().mean_squared_norm(x, weights)
 
-        with FlopCounterMode(display=False) as counter:
-            self.layer(x[:1])
+    def forward_flops(self, x: Tensor) -> int:
+        """Count by PyTorch's own counter, on a copy: counting must not move a normalisation's statistics."""
+        layer = copy.deepcopy(self.layer).eval()
+        with FlopCounterMode(display=False) as counter, torch.no_grad():
+            layer(x[:1])
         return int(counter.get_total_flops())
 
 
 class GenericTail(Tail):
     """Any parameterless module, by autograd through it alone."""
 
+    batches_devices = False
+
     def forward(self, z: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor]]:
         """Run the module with a graph of its own."""
         z = z.detach().requires_grad_()
         with torch.enable_grad():
-            a = self.layer(z)
+            # A module that works in place may not do so on what the gradient is taken by.
+            a = self.layer(z.clone() if getattr(self.layer, "inplace", False) else z)
         return a.detach(), (z, a)
 
     def backward(self, error: Tensor, saved: tuple[Tensor, Tensor]) -> Tensor:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -19,45 +18,39 @@ class LinearRule(Rule):
 
     def __init__(self, layer: nn.Module) -> None:
         super().__init__(layer)
-        self.linear = cast(nn.Linear, layer)
+        weight, *_ = self.parameters  # [outputs, inputs], or [devices, outputs, inputs]
+        self.devices = len(weight) if weight.dim() == 3 else 0
 
-    @property
-    def devices(self) -> int:
-        """How many devices' copies the weight ``[devices, outputs, inputs]`` holds."""
-        weight = self.linear.weight
-        return len(weight) if weight.dim() == 3 else 0
-
-    def forward(self, x: Tensor) -> Tensor:
+    def apply(self, x: Tensor) -> Tensor:
         """Compute ``x Wᵀ + b`` for ``x`` of shape ``[batch, features]`` or ``[devices, batch, features]``."""
-        weight, bias = self.linear.weight, self.linear.bias
-        if x.dim() != weight.dim() or x.shape[-1] != weight.shape[-1]:
+        weight, *bias = self.parameters
+        if x.dim() != weight.dim() or x.shape[-1] != weight.shape[-1] or x.dtype != weight.dtype:
             raise ModelError(
-                f"nn.Linear with {weight.shape[-1]} inputs got an input of shape {tuple(x.shape)}; "
-                f"give it [batch, {weight.shape[-1]}] (nn.Flatten() flattens images)."
+                f"nn.Linear of {weight.dtype} with {weight.shape[-1]} inputs got an input of {x.dtype} and shape "
+                f"{tuple(x.shape)}; give it [batch, {weight.shape[-1]}] (nn.Flatten() flattens images)."
             )
-        if weight.dim() == 2:
-            return nn.functional.linear(x, weight, bias)
-        if bias is None:
+        if not self.devices:
+            return nn.functional.linear(x, weight, *bias)
+        if not bias:
             return torch.bmm(x, weight.mT)
-        return torch.baddbmm(bias.unsqueeze(-2), x, weight.mT)
+        return torch.baddbmm(bias[0].unsqueeze(-2), x, weight.mT)
 
-    def accumulate(self, into: Sequence[Tensor], x: Tensor, error: Tensor, keep: float) -> None:
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Compute the output; the update will need the input."""
+        return self.apply(x), x
+
+    def accumulate(self, into: Sequence[Tensor], saved: Tensor, error: Tensor, keep: float) -> None:
         """Add ``errorᵀ x`` to the weight and the summed error to the bias, as `Rule.accumulate` says."""
-        weight = into[0]
-        if weight.dim() == 2:
-            weight.addmm_(error.mT, x, beta=keep)
+        weight, *bias = into
+        if self.devices:
+            weight.baddbmm_(error.mT, saved, beta=keep)
         else:
-            weight.baddbmm_(error.mT, x, beta=keep)
-        if len(into) == 2:
-            bias = into[1]
+            weight.addmm_(error.mT, saved, beta=keep)
+        for b in bias:
             if keep != 1.0:
-                bias.mul_(keep)
-            bias.add_(error.sum(-2))
-
-    def squared_norm(self, x: Tensor) -> Tensor:
-        """Squared norm of each row of the input."""
-        return torch.linalg.vector_norm(x, dim=-1).square_()
+                b.mul_(keep)
+            b.add_(error.sum(-2))
 
     def forward_flops(self, x: Tensor) -> int:
         """Two operations, a product and a sum, per weight."""
-        return 2 * self.linear.in_features * self.linear.out_features
+        return 2 * self.parameters[0].shape[-2:].numel()

@@ -79,10 +79,7 @@ def test_an_unknown_command_exits_2(app: Any) -> None:
 def test_import_is_light() -> None:
     heavy = {"torch", "flwr", "ray", "clients", "server", "simulations"}
     code = f"import sys, fedtp, fedtp.cli, fedtp.learner_spec; print(*({heavy} & set(sys.modules)))"
-    assert (
-        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-        == "\n"
-    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "\n"
 
 
 def test_public_names_are_there() -> None:

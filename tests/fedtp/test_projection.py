@@ -255,12 +255,8 @@ def test_orthogonal_rows(classes, features):
 
 
 def test_first_orthogonal_row_points_where_the_normal_one_does():
-    orthogonal, normal = (
-        Projection(5, kind=kind, classes=3).rows("b", 50)[0] for kind in ("orthogonal", "normal")
-    )
-    np.testing.assert_allclose(
-        orthogonal / np.linalg.norm(orthogonal), normal / np.linalg.norm(normal), atol=1e-6
-    )
+    orthogonal, normal = (Projection(5, kind=kind, classes=3).rows("b", 50)[0] for kind in ("orthogonal", "normal"))
+    np.testing.assert_allclose(orthogonal / np.linalg.norm(orthogonal), normal / np.linalg.norm(normal), atol=1e-6)
 
 
 def test_orthogonal_rows_need_as_many_features_as_classes():

@@ -165,9 +165,7 @@ def test_flower_keeps_to_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     assert {name: os.environ[name] for name in FLOWER} == {**FLOWER, "FLWR_TELEMETRY_ENABLED": "1"}
 
 
-def test_an_earlier_run_is_replaced_only_by_force(
-    monkeypatch: pytest.MonkeyPatch, simulation: FakeSimulation
-) -> None:
+def test_an_earlier_run_is_replaced_only_by_force(monkeypatch: pytest.MonkeyPatch, simulation: FakeSimulation) -> None:
     simulate = ("simulate", "digits-rotating")
     assert fedtp(monkeypatch, *simulate).exit_code == 0
     refused = fedtp(monkeypatch, *simulate)

@@ -25,9 +25,7 @@ def skew(y, parts):
     sigma=st.sampled_from([None, 0.0, 0.5, 10.0]),
     seed=st.integers(0, 1000),
 )
-def test_every_sample_goes_to_exactly_one_device(
-    kind, samples, classes, devices, minimum, exponent, sigma, seed
-):
+def test_every_sample_goes_to_exactly_one_device(kind, samples, classes, devices, minimum, exponent, sigma, seed):
     rng = np.random.default_rng(seed)
     y = (classes * rng.random(samples) ** 3).astype(np.int64)  # the first classes are the frequent ones
     shares = None if sigma is None else quantity_shares(devices, sigma, rng)

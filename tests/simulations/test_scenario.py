@@ -90,10 +90,7 @@ def test_in_python() -> None:
 def test_light_import() -> None:
     heavy = {"torch", "flwr", "river", "sklearn", "polars"}
     code = f"import sys, simulations.cli; print(*({heavy} & set(sys.modules)))"
-    assert (
-        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-        == "\n"
-    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "\n"
 
 
 def test_public_names() -> None:
@@ -155,9 +152,7 @@ def load_refusal(name: str | Path) -> str:
 
 def test_unknown_name() -> None:
     message = load_refusal("digits-rotatng")
-    assert message == (
-        'there is no scenario "digits-rotatng", shipped or in a file; did you mean "digits-rotating"?'
-    )
+    assert message == ('there is no scenario "digits-rotatng", shipped or in a file; did you mean "digits-rotating"?')
     assert "shipped are" in load_refusal("zzz")
 
 
@@ -363,8 +358,7 @@ def test_lines_of_the_file() -> None:
     text = SMALL.replace("count = 10", "# some\ncount = 1.5\nlos_probability = 2")
     assert refusal(text=text).splitlines() == [
         "small.toml, line 9: devices.0.count is 1.5, but must be a whole number from 0 to 1,000,000",
-        "small.toml, line 10: devices.0.los_probability is not a known key; "
-        'did you mean "devices.0.loss_probability"?',
+        'small.toml, line 10: devices.0.los_probability is not a known key; did you mean "devices.0.loss_probability"?',
     ]
 
 
@@ -381,9 +375,7 @@ def test_the_last_of_two_settings_is_blamed() -> None:
 
 def test_dates_are_refused() -> None:
     text = refusal(text=SMALL + "loss_probability = 2024-01-01\n")
-    assert text.startswith(
-        "small.toml, line 9: devices.0.loss_probability is 2024-01-01, but no setting is a date"
-    )
+    assert text.startswith("small.toml, line 9: devices.0.loss_probability is 2024-01-01, but no setting is a date")
 
 
 def test_at_most_ten_problems() -> None:
@@ -398,12 +390,7 @@ def test_at_most_ten_problems() -> None:
 positive = st.floats(1e-6, 1e6)
 texts = st.text(st.characters(codec="utf-8", exclude_characters="\r\n"), max_size=50)
 words = st.from_regex(r"[A-Za-z0-9_-]{1,12}", fullmatch=True)
-scalars = (
-    st.booleans()
-    | st.integers(-(2**63), 2**63 - 1)
-    | st.floats(allow_nan=False, allow_infinity=False)
-    | texts
-)
+scalars = st.booleans() | st.integers(-(2**63), 2**63 - 1) | st.floats(allow_nan=False, allow_infinity=False) | texts
 
 
 @st.composite
@@ -437,9 +424,7 @@ def tables(draw: st.DrawFn) -> dict[str, Any]:
         optional={"stagger_seconds": st.floats(0, 1e6), "fraction": st.floats(0.01, 1)},
     )
     width, period = (
-        st.fixed_dictionaries(
-            {"kind": st.just(kind), "concept": concept, "at_seconds": before_end, key: positive}
-        )
+        st.fixed_dictionaries({"kind": st.just(kind), "concept": concept, "at_seconds": before_end, key: positive})
         for kind, key in (("gradual", "width_seconds"), ("recurring", "period_seconds"))
     )
     device = st.fixed_dictionaries(

@@ -28,9 +28,11 @@ from fedtp.report.page import Note, Panel, Part
 from fedtp.report.plots import axis, figure, plain
 from fedtp.report.units import count, percent
 
-# More waves than this are told by the bars alone; a label needs this share of the width.
+# More waves than this are told by the bars alone.
 _MOST_WAVES = 16
-_LABEL_SHARE = 0.26
+# A label shows so many characters; each takes this share of the width, on a telephone.
+_LABEL = 24
+_CHARACTER = 0.024
 
 
 def accuracy_part(results: FleetResults) -> Part:
@@ -69,7 +71,7 @@ def _over(results: FleetResults, scale: Scale) -> go.Figure:
     )
     x = scale(seen["step_seconds"]).astype("f4")
     raw = share(seen["correct"], seen["samples"])
-    length = window(seen.height)
+    length = window(seen.height, int(seen["samples"].sum()))
     smooth = trailing_share(seen["correct"], seen["samples"], length)
     traces: list[Any] = []
     if length > 1:
@@ -179,20 +181,23 @@ def _mark(wave: Wave, scale: Scale, end: float) -> dict[str, Any]:
 def _labels(shown: Sequence[Wave], scale: Scale, end: float) -> list[dict[str, Any]]:
     """Name the concepts to which the devices drift, where there is room to."""
     labels: list[dict[str, Any]] = []
-    free = -np.inf
+    free = 0.0
     for wave in shown:
-        if wave.start < free:
+        text = f"to {wave.concept}"
+        text = text if len(text) <= _LABEL else f"{text[: _LABEL - 1]}…"
+        width = _CHARACTER * (len(text) + 1) * end
+        left = wave.start if wave.start + width <= end else wave.start - width
+        if left < free:
             continue
-        free = wave.start + _LABEL_SHARE * end
-        late = wave.start > (1 - _LABEL_SHARE) * end
+        free = left + width
         labels.append(
             {
                 "x": float(scale(wave.start)),
                 "y": 0.245,
                 "yref": "paper",
-                "xanchor": "right" if late else "left",
+                "xanchor": "left" if left == wave.start else "right",
                 "yanchor": "middle",
-                "text": f"to {plain(wave.concept if len(wave.concept) <= 14 else wave.concept[:13] + '…')}",
+                "text": plain(text),
                 "showarrow": False,
                 "font": {"size": 11, "color": "var(--wave-line)"},
             }
@@ -234,9 +239,7 @@ def _around(seen: Around) -> go.Figure:
     return figure(
         traces,
         hovermode="x unified",
-        shapes=[
-            {**drift, "line": {"color": "var(--wave-line)", "width": 1.5, "dash": "dot"}, "layer": "below"}
-        ],
+        shapes=[{**drift, "line": {"color": "var(--wave-line)", "width": 1.5, "dash": "dot"}, "layer": "below"}],
         xaxis=axis("rounds since the drift", range=[-BEFORE - 0.5, AFTER + 0.5], dtick=5, zeroline=False),
         yaxis=axis("accuracy", tickformat=".0%", autorangeoptions={"clipmin": 0, "clipmax": 1}),
     )

@@ -25,7 +25,7 @@ from fedtp.report.plots import axis, colour, dash, figure, plain
 from fedtp.report.units import MISSING, count, data_size, duration, energy, percent
 
 # Seconds.
-_TICKS = (1e-4, 1e-3, 0.01, 0.1, 1, 10, 60, 600, 3_600, 36_000, 86_400, 864_000)
+_TICKS = (1e-6, 1e-5, 1e-4, 1e-3, 0.01, 0.1, 1, 10, 60, 600, 3_600, 36_000, 86_400, 864_000)
 
 
 def class_accuracy_part(results: FleetResults) -> Part:
@@ -37,7 +37,8 @@ def class_accuracy_part(results: FleetResults) -> Part:
     times = grid.unique("step", keep="first", maintain_order=True)
     scale = virtual_time(results)
     x = scale(times["step_seconds"]).astype("f4")
-    length = window(times.height)
+    samples = int(results.devices["samples"].sum())
+    length = window(times.height, samples / len(results.classes))
     sums = (
         results.devices.join(grid.select("round", "step"), on="round")
         .group_by("device_class", "step")
@@ -48,11 +49,12 @@ def class_accuracy_part(results: FleetResults) -> Part:
         of_class = times.select("step").join(
             sums.filter(pl.col("device_class") == name), on="step", how="left", maintain_order="left"
         )
-        samples, correct = of_class["samples"].fill_null(0), of_class["correct"].fill_null(0)
         traces.append(
             go.Scatter(
                 x=x,
-                y=trailing_share(correct, samples, length).astype("f4"),
+                y=trailing_share(of_class["correct"].fill_null(0), of_class["samples"].fill_null(0), length).astype(
+                    "f4"
+                ),
                 name=plain(name),
                 mode="lines" if times.height > 1 else "markers",
                 cliponaxis=False,
@@ -117,9 +119,7 @@ def class_time_part(results: FleetResults) -> Part:
         )
     ]
     traces[-1].marker.line = {"width": 2.5}
-    spoken = ", ".join(
-        f"{name} {duration(mean)}" for name, mean in times.select("device_class", "mean").iter_rows()
-    )
+    spoken = ", ".join(f"{name} {duration(mean)}" for name, mean in times.select("device_class", "mean").iter_rows())
     return Panel(
         title=title,
         views={

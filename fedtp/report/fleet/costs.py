@@ -10,7 +10,7 @@ import plotly.graph_objects as go
 import polars as pl
 
 from fedtp.report.fleet.results import FleetResults
-from fedtp.report.fleet.timeline import MOST_COLUMNS, rounds_per_step, steps, virtual_time
+from fedtp.report.fleet.timeline import MOST_COLUMNS, steps, virtual_time
 from fedtp.report.page import Panel
 from fedtp.report.plots import axis, colour, dash, figure, plain
 from fedtp.report.units import Unit, byte_unit, data_size, energy, joule_unit
@@ -26,9 +26,7 @@ class _Cost:
     text: Callable[[float], str]
 
 
-_TRAFFIC = _Cost(
-    "traffic", {"bytes_down": "to the devices", "bytes_up": "to the server"}, byte_unit, data_size
-)
+_TRAFFIC = _Cost("traffic", {"bytes_down": "to the devices", "bytes_up": "to the server"}, byte_unit, data_size)
 _ENERGY = _Cost("energy", {"joules": "energy"}, joule_unit, energy)
 
 
@@ -59,11 +57,12 @@ def _views(results: FleetResults, cost: _Cost) -> dict[str, go.Figure]:
     sums = (
         results.rounds.join(grid.select("round", "step", "step_seconds"), on="round", maintain_order="left")
         .group_by("step", "step_seconds", maintain_order=True)
-        .agg(pl.col(*cost.columns).sum())
+        .agg(pl.col(*cost.columns).sum(), rounds=pl.len())
     )
-    together = rounds_per_step(results.rounds.height, MOST_COLUMNS)
+    # Per round also where rounds are taken together, of which the last step may hold fewer.
+    means = sums.with_columns(pl.col(*cost.columns) / pl.col("rounds"))
     return {
-        "Per round": _over(results, sums, cost, "per round" if together == 1 else f"per {together} rounds"),
+        "Per round": _over(results, means, cost, "per round"),
         "So far": _over(results, sums.with_columns(pl.col(*cost.columns).cum_sum()), cost, "so far"),
         "Per class": _by_class(results, cost),
     }
@@ -95,9 +94,7 @@ def _over(results: FleetResults, sums: pl.DataFrame, cost: _Cost, how: str) -> g
 
 def _by_class(results: FleetResults, cost: _Cost) -> go.Figure:
     classes = pl.DataFrame({"device_class": results.classes}, schema={"device_class": pl.String})
-    sums = results.devices.group_by("device_class").agg(
-        pl.col(*cost.columns).sum(), pl.col("device").n_unique()
-    )
+    sums = results.devices.group_by("device_class").agg(pl.col(*cost.columns).sum(), pl.col("device").n_unique())
     table = classes.join(sums, on="device_class", how="left", maintain_order="left")
     unit = cost.unit(_largest(table.select(pl.sum_horizontal(*cost.columns)).to_series()))
     traces = [
@@ -107,9 +104,7 @@ def _by_class(results: FleetResults, cost: _Cost) -> go.Figure:
             name=name,
             orientation="h",
             marker={"color": colour(index), "line": {"width": 0}},
-            customdata=[
-                cost.text(total / devices) for total, devices in table.select(column, "device").iter_rows()
-            ],
+            customdata=[cost.text(total / devices) for total, devices in table.select(column, "device").iter_rows()],
             hovertemplate=f"%{{x:.4~g}} {unit.name}, %{{customdata}} per device",
         )
         for index, (column, name) in enumerate(cost.columns.items())

@@ -22,9 +22,7 @@ def delay_part(results: FleetResults) -> Part:
         return Note("Delay of detection", f"None of {count(drifts.height)} drifts was detected.")
     unit = time_unit(float(found.max()))
     # A drift that is detected at once still needs a bin of some width.
-    counts, edges = np.histogram(
-        found / unit.size, bins=_BINS, range=(0.0, max(float(found.max()) / unit.size, 1e-3))
-    )
+    counts, edges = np.histogram(found / unit.size, bins=_BINS, range=(0.0, max(float(found.max()) / unit.size, 1e-3)))
     text = (
         f"{count(len(found))} of {count(drifts.height)} drifts detected "
         f"({percent(len(found) / drifts.height)}), half of them within {duration(float(np.median(found)))}."

@@ -71,9 +71,7 @@ def delays(results: FleetResults) -> pl.DataFrame:
     """List the true drifts with `delay`, the virtual seconds until detection; null where there was none."""
     found = results.detections.select("device", "time_seconds", found="time_seconds")
     return (
-        results.drifts.join_asof(
-            found, on="time_seconds", by="device", strategy="forward", check_sortedness=False
-        )
+        results.drifts.join_asof(found, on="time_seconds", by="device", strategy="forward", check_sortedness=False)
         .with_columns(detected=pl.col("detected").fill_null(False))
         .with_columns(delay=pl.when("detected").then(pl.col("found") - pl.col("time_seconds")))
         .drop("found")
@@ -122,19 +120,23 @@ def around(results: FleetResults) -> Around | None:
     if not rounds.height:
         return None
     end = results.rounds["round"][-1] + 1
-    # An order hands a device what arrived before it: the first order after a drift is the first to show it.
+    # An order hands out what arrived before it: the first to start after a drift is the first to show it.
     turns = (
         results.drifts.select("device", "time_seconds")
-        .join_asof(rounds, left_on="time_seconds", right_on="started_seconds", strategy="forward")
+        .join_asof(
+            rounds,
+            left_on="time_seconds",
+            right_on="started_seconds",
+            strategy="forward",
+            allow_exact_matches=False,
+        )
         .select("device", turn=pl.col("round").fill_null(end))
         .unique()
         .sort("turn")
         .with_columns(round="turn")
     )
     answers = (
-        results.devices.filter(pl.col("samples") > 0)
-        .select("device", "round", "samples", "correct")
-        .sort("round")
+        results.devices.filter(pl.col("samples") > 0).select("device", "round", "samples", "correct").sort("round")
     )
     since = answers.join_asof(turns, on="round", by="device", strategy="backward", check_sortedness=False)
     until = answers.join_asof(

@@ -90,9 +90,7 @@ def _bands(rows: pl.DataFrame, height: int) -> list[Floats]:
     return [np.linspace(edges[i], edges[i + 1], kept + 1) for i, kept in enumerate(sizes["rows"])]
 
 
-def _map(
-    results: FleetResults, rows: pl.DataFrame, marks: pl.DataFrame, scale: Scale, height: int
-) -> go.Figure:
+def _map(results: FleetResults, rows: pl.DataFrame, marks: pl.DataFrame, scale: Scale, height: int) -> go.Figure:
     grid = steps(results.rounds, MOST_COLUMNS)
     starts = grid.unique("step", keep="first", maintain_order=True)["step_seconds"].to_numpy()
     x = scale(np.append(starts, results.end_seconds)).astype("f4")
@@ -138,7 +136,9 @@ def _map(
         margin={"t": 12},
         plot_bgcolor="var(--void)",
         showlegend=False,
-        xaxis=axis(scale.title, showgrid=False, range=scale.range),
+        xaxis=axis(showgrid=False, ticks="", range=scale.range),
+        # plotly.js 4.1 draws a title of the axis over its numbers where a colour bar lies above the plot.
+        annotations=[_below(scale.title)],
         yaxis=axis(
             range=[1, 0],
             showgrid=False,
@@ -146,9 +146,7 @@ def _map(
             tickvals=[float(edges.mean()) for edges in bands],
             ticktext=[
                 f"{plain(name)}<br>{count(size)} device{'' if size == 1 else 's'}"
-                for name, size in zip(
-                    results.classes, rows.group_by("place").len().sort("place")["len"], strict=True
-                )
+                for name, size in zip(results.classes, rows.group_by("place").len().sort("place")["len"], strict=True)
             ],
         ),
         shapes=[
@@ -185,6 +183,12 @@ def _map(
     )
 
 
+def _below(title: str) -> dict[str, Any]:
+    """Write a title under the horizontal axis, where that of an axis would be."""
+    place = {"xref": "paper", "x": 0.5, "yref": "paper", "y": 0, "yanchor": "top", "yshift": -18}
+    return {**place, "text": title, "showarrow": False, "font": {"size": 14}}
+
+
 def _drift_marks(marks: pl.DataFrame, bands: list[Floats], scale: Scale, height: int) -> go.Scatter:
     middles = [(edges[1:] + edges[:-1]) / 2 for edges in bands]
     thinnest = min(float(np.diff(edges).min()) for edges in bands) * (height - _AROUND)
@@ -208,9 +212,7 @@ def _range(maps: list[go.Heatmap]) -> tuple[float, float]:
     values = np.concatenate([trace.z.ravel() for trace in maps])
     low, high = np.nanquantile(values, [0.05, 0.95])
     low, high = np.floor(10 * low) / 10, np.ceil(10 * high) / 10
-    return (
-        (float(low), float(high)) if high > low else (max(0.0, float(low) - 0.1), min(1.0, float(high) + 0.1))
-    )
+    return (float(low), float(high)) if high > low else (max(0.0, float(low) - 0.1), min(1.0, float(high) + 0.1))
 
 
 def _caption(results: FleetResults, rows: pl.DataFrame, marks: pl.DataFrame) -> str:
@@ -225,9 +227,7 @@ def _caption(results: FleetResults, rows: pl.DataFrame, marks: pl.DataFrame) -> 
         parts.append(f"A column is {together} rounds.")
     if 0 < marks.height <= MOST_MARKS:
         whose = "a drift of the device" if shown == rows.height else "the mean time of a drift in the row"
-        parts.append(
-            f"Within a class, devices stand in the order of their first drift; a diamond is {whose}."
-        )
+        parts.append(f"Within a class, devices stand in the order of their first drift; a diamond is {whose}.")
     elif marks.height:
         parts.append(f"Its {count(marks.height)} drifts are too many to mark.")
     parts.append("Grey: no sample to predict.")

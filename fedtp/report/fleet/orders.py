@@ -56,21 +56,19 @@ def outcome_table(results: FleetResults) -> Table:
 
 def _per_round(results: FleetResults) -> go.Figure:
     grid = (
-        results.rounds.join(
-            steps(results.rounds, MOST_COLUMNS).drop("step_seconds"), on="round", maintain_order="left"
-        )
+        results.rounds.join(steps(results.rounds, MOST_COLUMNS).drop("step_seconds"), on="round", maintain_order="left")
         .group_by("step", "step_label", maintain_order=True)
-        .agg(pl.col("round").mean(), pl.col(*OUTCOMES).sum())
+        .agg(pl.col("round").mean(), pl.col(*OUTCOMES).mean())
     )
     together = rounds_per_step(results.rounds.height, MOST_COLUMNS)
     traces = [
         go.Bar(
             x=grid["round"].to_numpy().astype("f4"),
-            y=grid[name].to_numpy().astype("i4"),
+            y=grid[name].to_numpy().astype("f4"),
             width=0.9 * together,
             name=name,
             marker={"color": f"var(--{name})", "line": {"width": 0}},
-            hovertemplate="%{y}",
+            hovertemplate="%{y:.3~g}",
         )
         for name in OUTCOMES
         if grid[name].sum()
@@ -81,7 +79,7 @@ def _per_round(results: FleetResults) -> go.Figure:
         hovermode="x unified",
         showlegend=True,
         xaxis=axis("round", unifiedhovertitle={"text": "round %{x:.4~g}"}),
-        yaxis=axis("orders" if together == 1 else f"orders per {together} rounds", rangemode="tozero"),
+        yaxis=axis("orders per round", rangemode="tozero"),
     )
 
 

@@ -123,12 +123,9 @@ def _conform(frame: pl.DataFrame, name: str, schema: Mapping[str, type[pl.DataTy
     missing = [column for column in schema if column not in frame.columns]
     if missing:
         raise DataError(
-            f"the frame of {name} given to the report lacks {', '.join(missing)}; "
-            f"it has {', '.join(frame.columns)}"
+            f"the frame of {name} given to the report lacks {', '.join(missing)}; it has {', '.join(frame.columns)}"
         )
     try:
         return frame.select(pl.col(column).cast(kind) for column, kind in schema.items())
     except pl.exceptions.PolarsError as error:
-        raise DataError(
-            f"the frame of {name} given to the report has a column of another type: {error}"
-        ) from error
+        raise DataError(f"the frame of {name} given to the report has a column of another type: {error}") from error

@@ -15,6 +15,8 @@ from fedtp.report.units import time_unit
 # As wide as a figure can show; more rounds than that are taken together.
 MOST_COLUMNS = 240
 MOST_POINTS = 2_000
+# So many samples tell an accuracy to one or two hundredths.
+_ENOUGH = 1_000
 
 Floats = NDArray[np.float64]
 
@@ -55,9 +57,7 @@ def virtual_time(results: FleetResults) -> Scale:
     """Scale virtual time, in the unit that suits the length of the run."""
     unit = time_unit(results.end_seconds)
     ends = np.array([0.0, max(results.end_seconds, unit.size)])
-    return Scale(
-        "Virtual time", f"virtual time ({unit.name})", f"%{{x:.4~g}} {unit.name}", ends, ends / unit.size
-    )
+    return Scale("Virtual time", f"virtual time ({unit.name})", f"%{{x:.4~g}} {unit.name}", ends, ends / unit.size)
 
 
 def round_count(results: FleetResults) -> Scale:
@@ -100,15 +100,18 @@ def rounds_per_step(rounds: int, most: int) -> int:
     return max(1, -(-rounds // most))
 
 
-def window(count: int) -> int:
-    """Choose how many steps a smoothed line averages: about a twelfth of the run, 10 at most.
+def window(steps: int, samples: float) -> int:
+    """Choose how many steps a smoothed line averages: enough for a thousand samples, between 3 and 25.
+
+    A short run is averaged over a quarter of it at most, and not at all below eight steps.
 
     Examples
     --------
-    >>> window(1), window(60), window(1000)
-    (1, 5, 10)
+    >>> window(60, 300_000), window(680, 40_000), window(60, 600), window(3, 300)
+    (3, 17, 15, 1)
     """
-    return max(1, min(10, round(count / 12)))
+    enough = -(-_ENOUGH * steps // max(1, int(samples)))
+    return max(1, min(max(3, enough), 25, steps // 4))
 
 
 def trailing_share(part: Sequence[int] | pl.Series, whole: Sequence[int] | pl.Series, length: int) -> Floats:

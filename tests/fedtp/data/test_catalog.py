@@ -8,9 +8,7 @@ from fedtp.errors import DataError
 
 
 def test_unknown_name_gets_the_nearest():
-    with pytest.raises(
-        DataError, match=r"no data set 'random_rbf': did you mean 'random-rbf'\? \(known: agrawal, "
-    ):
+    with pytest.raises(DataError, match=r"no data set 'random_rbf': did you mean 'random-rbf'\? \(known: agrawal, "):
         load("random_rbf")
 
 

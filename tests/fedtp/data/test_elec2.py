@@ -28,9 +28,7 @@ def test_scaling_is_by_published_ranges(tmp_path, subfolder):
 def test_no_row_depends_on_another(tmp_path):
     write(tmp_path / "short", HEADER + ROW)
     write(tmp_path / "long", HEADER + ROW + "1,7,1,1,1,1,1,1,DOWN\n" * 9)
-    assert np.array_equal(
-        load("elec2", path=tmp_path / "short").x, load("elec2", path=tmp_path / "long").x[:1]
-    )
+    assert np.array_equal(load("elec2", path=tmp_path / "short").x, load("elec2", path=tmp_path / "long").x[:1])
 
 
 @pytest.mark.parametrize(

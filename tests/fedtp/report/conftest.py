@@ -88,9 +88,7 @@ def make_results(
                 pl.Series(status == "lost"), None
             ),
             "status": status,
-            "reason": pl.Series(status).replace_strict(
-                {"refused": "not-finite"}, default=None, return_dtype=pl.String
-            ),
+            "reason": pl.Series(status).replace_strict({"refused": "not-finite"}, default=None, return_dtype=pl.String),
             "samples": samples,
             "correct": correct,
             "loss": pl.Series(1.5 - accuracy).set(pl.Series(samples == 0), None),
@@ -110,8 +108,7 @@ def make_results(
     ]
     found = [(d, c, t + rng.gamma(3, 0.7 * round_seconds)) for d, c, t, _, detected in happened if detected]
     alarms = [
-        (int(d), names[kind[d]], float(rng.uniform(0.05, 1) * end))
-        for d in rng.integers(devices, size=devices // 12)
+        (int(d), names[kind[d]], float(rng.uniform(0.05, 1) * end)) for d in rng.integers(devices, size=devices // 12)
     ]
     events = pl.concat(
         [

@@ -58,9 +58,7 @@ def test_loads_nothing(evil, read):
 
 
 def test_the_browser_is_told_to_load_nothing(evil, read):
-    policies = [
-        a["content"] for a, _ in read(evil).all("meta") if a.get("http-equiv") == "Content-Security-Policy"
-    ]
+    policies = [a["content"] for a, _ in read(evil).all("meta") if a.get("http-equiv") == "Content-Security-Policy"]
     assert len(policies) == 1
     assert "default-src 'none'" in policies[0]
     assert "http" not in policies[0]
@@ -74,9 +72,7 @@ def test_plotly_is_there_once_and_cannot_upload(evil):
 def test_ids_are_unique_and_labels_exist(evil, read):
     page = read(evil)
     ids = [attributes["id"] for _, attributes, _ in page.elements if "id" in attributes]
-    labels = [
-        attributes["aria-labelledby"] for _, attributes, _ in page.elements if "aria-labelledby" in attributes
-    ]
+    labels = [attributes["aria-labelledby"] for _, attributes, _ in page.elements if "aria-labelledby" in attributes]
     links = [attributes["href"] for attributes, _ in page.all("a")]
     assert len(set(ids)) == len(ids)
     assert set(labels) <= set(ids)
@@ -102,9 +98,7 @@ def test_an_empty_table_is_only_its_caption(read):
 
 def test_both_themes_define_the_same_colours_and_all_that_are_used():
     style = files("fedtp.report").joinpath("page.css").read_text()
-    light, dark = (
-        set(re.findall(r"(--[\w-]+):", block)) for block in re.findall(r":root[^{]*\{([^}]*)\}", style)[:2]
-    )
+    light, dark = (set(re.findall(r"(--[\w-]+):", block)) for block in re.findall(r":root[^{]*\{([^}]*)\}", style)[:2])
     assert light == dark
     code = "".join(
         file.read_text()

@@ -12,7 +12,8 @@ from fedtp.report.units import count, data_size, duration, energy, joule_unit, p
     [
         (None, "–"),
         (0, "0 s"),
-        (0.0004, "0.4 ms"),
+        (7.4e-6, "7.4 µs"),
+        (0.01, "10 ms"),
         (59.94, "59.9 s"),
         (60, "1 min"),
         (61.4, "1 min 1 s"),
@@ -36,7 +37,7 @@ def test_data_size(number, text):
 
 
 @pytest.mark.parametrize(
-    ("joules", "text"), [(None, "–"), (0, "0 J"), (0.02, "20.0 mJ"), (3e-9, "3e-09 J"), (13_600, "13.6 kJ")]
+    ("joules", "text"), [(None, "–"), (0, "0 J"), (0.02, "20 mJ"), (3e-9, "3e-09 J"), (13_600, "13.6 kJ")]
 )
 def test_energy(joules, text):
     assert energy(joules) == text

@@ -43,16 +43,14 @@ def test_accuracy_is_seen_from_the_device_that_drifts(quiet):
     assert seen.recovery == 1
 
 
-def test_a_drift_at_the_start_of_a_round_shows_in_that_round(quiet):
-    seen = around(with_events(quiet, (0, "pi", 240.0, "drift", "tilted", True)))
+def test_a_drift_at_the_start_of_a_round_shows_in_the_next(quiet):
+    seen = around(with_events(quiet, (0, "pi", 180.0, "drift", "tilted", True)))
     assert seen is not None
     assert seen.accuracy[seen.offsets == 0].tolist() == [0.5]
 
 
 def test_samples_between_two_drifts_count_for_both_and_no_further(quiet):
-    seen = around(
-        with_events(quiet, (1, "pi", 100.0, "drift", "b", True), (1, "pi", 340.0, "drift", "a", False))
-    )
+    seen = around(with_events(quiet, (1, "pi", 100.0, "drift", "b", True), (1, "pi", 340.0, "drift", "a", False)))
     assert seen is not None
     # Turns at rounds 3 and 7: rounds 1 2 | 3 4 5 6 | 7 8 9 10.
     assert seen.samples[(seen.offsets >= -4) & (seen.offsets <= 3)].tolist() == [

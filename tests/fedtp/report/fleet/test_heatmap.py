@@ -62,9 +62,7 @@ def test_many_devices_share_rows_without_losing_a_sample(make):
 
 
 def test_too_many_drifts_are_not_marked(make):
-    part = heatmap_part(
-        make(devices=150, rounds=30, drift_at=tuple(i / 20 for i in range(1, 20)), stagger=0.01)
-    )
+    part = heatmap_part(make(devices=150, rounds=30, drift_at=tuple(i / 20 for i in range(1, 20)), stagger=0.01))
     assert "too many to mark" in part.caption
     assert all(trace.type == "heatmap" for trace in part.views[""].data)
 

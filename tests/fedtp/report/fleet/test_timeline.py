@@ -34,7 +34,7 @@ def test_rounds_per_step(rounds, most, together):
 
 
 def test_windows_never_vanish():
-    assert window(0) == window(1) == 1
+    assert window(0, 0) == window(1, 5) == window(7, 0) == 1
 
 
 def test_share_of_nothing_is_unknown():

@@ -1,0 +1,234 @@
+"""The ClientApp, message by message as Flower calls it, against many devices learning together."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from flwr.app import Message, RecordDict
+from flwr.common.serde import context_from_proto, context_to_proto, message_from_proto, message_to_proto
+
+from clients.app import answer, make_client_app
+from clients.device import Device
+from fedtp.data import DataSet
+from fedtp.errors import FedtpError
+from fedtp.learner import learner_of
+from fedtp.wire import Order, Report
+from server.layerwise import weighted_mean
+from simulations.drift import Change, Timeline
+from simulations.executors import InlineExecutor
+from simulations.flower import make_context
+from simulations.streams import SimulatedStream
+
+DEVICES, ROUND_SECONDS = 7, 60.0
+
+# What the server asks for, order by order: all blocks, some, none.
+ASKED = [("0", "2"), ("0",), ("0", "2"), (), ("2",), ("0", "2")]
+
+
+@pytest.fixture
+def open_stream(samples):
+    """Streams of unequal rates, one of them too slow to bring anything most of the time; errors jump when labels do."""
+    drawn = samples(400, seed=5)
+    data = DataSet("toy", drawn.x, drawn.y, ("a", "b", "c"), (6,), tuple("uvwxyz"))
+    turned = DataSet("toy", drawn.x, (drawn.y + 1) % 3, data.classes, data.shape, data.feature_names)
+    shares = np.array_split(np.random.default_rng(0).permutation(400), DEVICES)
+
+    def open_(config):
+        device = int(config["partition-id"])
+        return SimulatedStream(
+            {"before": data, "after": turned},
+            shares[device],
+            Timeline("before", (Change(150.0, "after"),)),
+            0.004 if device == 6 else 0.1 + 0.4 * device,
+            start_seconds=-ROUND_SECONDS,
+            seed=1,
+            device=device,
+        )
+
+    return open_
+
+
+def run_config(learner) -> dict[str, bool | int | float | str]:
+    return {**learner.spec.to_config(), "features": 6, "classes": 3}
+
+
+class Apps:
+    """A ClientApp per node; context and messages cross the wire before and after every call."""
+
+    def __init__(self, learner, open_stream) -> None:
+        self.app = make_client_app(open_stream)
+        self.contexts = {
+            node: make_context(run_config(learner), node, {"partition-id": node - 1}) for node in range(1, DEVICES + 1)
+        }
+
+    def __call__(self, messages: list[Message]) -> list[Message]:
+        return [self._call(message) for message in messages]
+
+    def _call(self, message: Message) -> Message:
+        node = message.metadata.dst_node_id
+        reply = self.app(message_from_proto(message_to_proto(message)), self.contexts[node])
+        self.contexts[node] = context_from_proto(context_to_proto(self.contexts[node]))
+        return message_from_proto(message_to_proto(reply))
+
+    def device(self, node: int, open_stream) -> Device:
+        context = self.contexts[node]
+        config = {**context.run_config, **context.node_config}
+        return Device.resume(context.state, learner_of(config), open_stream(config))
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"momentum": 0.9, "lr": 0.1},
+        {"epochs": 3, "batch_size": 3},
+        {"epochs": 2, "momentum": 0.5, "weight_decay": 0.01, "lr": 0.2, "detector": "hddm-w"},
+        {"method": "backprop", "lr": 0.1, "momentum": 0.9},
+        {"freeze_after_seconds": 120.0, "detector": "none"},
+        {"loss": "squared", "space": "target", "lr": 0.3},
+    ],
+    ids=lambda settings: " ".join(map(str, settings)) or "plain",
+)
+def test_it_does_what_a_cohort_does(make_learner, open_stream, send, settings) -> None:
+    learner = make_learner(**settings)
+    apps = Apps(learner, open_stream)
+    inline = InlineExecutor(lambda node: Device.new(learner, open_stream({"partition-id": node - 1})))
+    devices = {}
+    weights = learner.initial_weights()
+    detections = 0
+    for number, blocks in enumerate(ASKED):
+        order = Order(number + 1, number * ROUND_SECONDS, learner.digest, weights, blocks)
+        messages = [send(order, node) for node in range(1, DEVICES + 1)]
+        together = inline(messages)
+        updates = {name: [] for name in weights}
+        for message, alone, (reply, outcome) in zip(messages, apps(messages), together, strict=True):
+            node = message.metadata.dst_node_id
+            assert alone.metadata.reply_to_message_id == message.metadata.message_id
+            assert alone.metadata.src_node_id == reply.metadata.src_node_id == node
+            one, many = Report.from_records(alone.content), Report.from_records(reply.content)
+            assert (one.samples, one.correct, one.detections) == (many.samples, many.correct, many.detections)
+            assert (one.examples, one.flops, one.digest) == (many.examples, many.flops, many.digest)
+            np.testing.assert_allclose(one.loss, many.loss, rtol=1e-4)
+            device = devices[node] = outcome.plan.device
+            resumed = apps.device(node, open_stream)
+            assert resumed.stream.position == device.stream.position
+            for kept in ("weights", "momentum"):
+                ours, theirs = getattr(device, kept), getattr(resumed, kept)
+                assert list(ours) == list(theirs)
+                for name in ours:
+                    np.testing.assert_allclose(theirs[name], ours[name], rtol=1e-3, atol=1e-6)
+            for name, packed in many.weights.items():
+                np.testing.assert_allclose(one.weights[name], packed, rtol=1e-3, atol=1e-6)
+                updates[name].append((packed, many.examples[name]))
+            detections += many.detections
+        weights = {name: weighted_mean(weights[name], u) if u else weights[name] for name, u in updates.items()}
+    assert {len(device.momentum) for device in devices.values()} <= ({2} if settings.get("momentum") else {0})
+    assert all(device.stream.position > 0 for device in devices.values())
+    assert (detections > 0) == (learner.spec.detector != "none")
+
+
+def test_devices_differ_in_how_much_they_see(make_learner, open_stream, send) -> None:
+    """The test above means little unless cohorts are ragged and some devices are idle."""
+    learner = make_learner()
+    inline = InlineExecutor(lambda node: Device.new(learner, open_stream({"partition-id": node - 1})))
+    order = Order(1, 0.0, learner.digest, learner.initial_weights(), ("0", "2"))
+    counts = [len(outcome.plan.samples) for _, outcome in inline([send(order, node + 1) for node in range(DEVICES)])]
+    assert counts[-1] == 0
+    assert len(set(counts)) == DEVICES
+
+
+def test_one_and_the_same_device_however_its_orders_are_spread(make_learner, open_stream, send) -> None:
+    """A context that lasts and a context that is restored each time lead to the same."""
+    learner = make_learner(momentum=0.5, lr=0.2)
+    kept = make_context(run_config(learner), 1, {"partition-id": 2})
+    apps = Apps(learner, open_stream)
+    apps.contexts[3].node_config = {"partition-id": 2}
+    for number in range(3):
+        order = Order(number + 1, number * 60.0, learner.digest, learner.initial_weights(), ("0", "2"))
+        message = send(order, 3)
+        one, other = apps.app(message, kept), apps([message])[0]
+        assert Report.from_records(one.content).samples > 0
+        for name, packed in Report.from_records(one.content).weights.items():
+            np.testing.assert_array_equal(Report.from_records(other.content).weights[name], packed)
+
+
+def test_the_order_of_the_list_is_kept(make_learner, open_stream, send) -> None:
+    learner = make_learner()
+    inline = InlineExecutor(lambda node: Device.new(learner, open_stream({"partition-id": node - 1})))
+    order = Order(1, 60.0, learner.digest, learner.initial_weights(), ("0", "2"))
+    messages = [send(order, node) for node in (5, 2, 7, 1, 3)]
+    replies = inline(messages)
+    assert [reply.metadata.src_node_id for reply, _ in replies] == [5, 2, 7, 1, 3]
+    assert [reply.metadata.reply_to_message_id for reply, _ in replies] == [m.metadata.message_id for m in messages]
+
+
+@pytest.mark.parametrize("fault", ["nan", "width", "label", "order"])
+def test_only_the_device_that_fails_suffers(make_learner, make_order, stream, samples, send, fault) -> None:
+    learner = make_learner()
+    bad = samples(9, seed=1)
+    if fault == "nan":
+        bad.x[4, 2] = np.nan
+    elif fault == "width":
+        bad = type(bad)(bad.x[:, :4], bad.y, bad.seconds)
+    elif fault == "label":
+        bad.y[0] = 3
+    order = make_order(learner)
+    wrong = make_order(learner, digest="elsewhere") if fault == "order" else order
+
+    def devices():
+        return [Device.new(learner, stream([take, take])) for take in (samples(9), bad, samples(9, seed=2))]
+
+    replies = answer([send(order, 1), send(wrong, 2), send(order, 3)], devices())
+    (error, outcome), good = replies[1], [replies[0], replies[2]]
+    assert error.has_error()
+    assert outcome is None
+    assert error.metadata.src_node_id == 2
+    assert ("digest" if fault == "order" else "stream must yield") in error.error.reason
+    alone = [answer([send(order, 1)], [device])[0] for device in devices()[::2]]
+    for (reply, _), (expected, _) in zip(good, alone, strict=True):
+        one, other = Report.from_records(reply.content), Report.from_records(expected.content)
+        assert (one.samples, one.correct) == (other.samples, other.correct) == (9, one.correct)
+        for name in one.weights:
+            np.testing.assert_allclose(one.weights[name], other.weights[name], rtol=1e-4, atol=1e-6)
+
+
+def test_a_message_that_is_no_order_gets_an_error_that_says_so(make_learner, stream, samples, send) -> None:
+    device = Device.new(make_learner(), stream([samples(3)]))
+    ((reply, outcome),) = answer([send(RecordDict())], [device])
+    assert reply.has_error()
+    assert "order" in reply.error.reason
+    assert outcome is None
+    assert device.stream.position == 0
+
+
+def test_a_device_goes_on_after_samples_it_could_not_use(make_learner, make_order, stream, samples, send) -> None:
+    learner = make_learner()
+    bad = samples(4)
+    bad.x[:] = np.nan
+    device = Device.new(learner, stream([bad, samples(5)]))
+    (first, _), (second, _) = (answer([send(make_order(learner))], [device])[0] for _ in range(2))
+    assert first.has_error()
+    assert Report.from_records(second.content).samples == 5
+
+
+def test_the_stream_is_opened_by_the_import_path_of_the_run_config(make_learner, make_order, send) -> None:
+    learner = make_learner(hidden=(16,))
+    config = {**run_config(learner), "stream": "simulations.world:open_stream", "scenario": "no-such-scenario"}
+    app = make_client_app()
+    with pytest.raises(FedtpError, match="no-such-scenario"):
+        app(send(make_order(learner)), make_context(config, 1, {"partition-id": 0}))
+    with pytest.raises(FedtpError, match=r'stream is ""'):
+        app(send(make_order(learner)), make_context(run_config(learner), 1, {"partition-id": 0}))
+
+
+def test_positions_never_go_back(make_learner, open_stream, send) -> None:
+    learner = make_learner()
+    apps = Apps(learner, open_stream)
+    positions = []
+    for number, now in enumerate((0.0, 60.0, 60.0, 30.0, 120.0)):
+        apps([send(Order(number + 1, now, learner.digest, learner.initial_weights(), ("0", "2")), 4)])
+        positions.append(apps.device(4, open_stream).stream.position)
+    assert all(a <= b for a, b in pairwise(positions))
+    assert positions[1] == positions[3]

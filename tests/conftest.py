@@ -1,0 +1,137 @@
+"""What the tests of the federation share: a small network, streams that a test writes, orders, small scenarios."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import pytest
+import torch
+from flwr.app import Message, MessageType
+
+from fedtp.data.stream import Samples
+from fedtp.learner import Learner, learner_for
+from fedtp.learner_spec import LearnerSpec
+from fedtp.wire import Order
+from simulations.flower import identify, number
+from simulations.scenario import Scenario
+
+FEATURES, CLASSES = 6, 3
+
+SCENARIO = """
+title = "Small"
+
+[data]
+name = "digits"
+
+[arrival]
+rate = 0.2
+
+[concepts.turned]
+kind = "rotation"
+degrees = 90
+
+[learner]
+hidden = [16]
+batch_size = 5
+
+[server]
+rounds = 4
+round_seconds = 60
+
+[[devices]]
+class = "pi"
+count = 5
+"""
+
+
+class ScriptedStream:
+    """Yields one list entry per order, whatever the time."""
+
+    def __init__(self, takes: Sequence[Samples]) -> None:
+        self.position = 0
+        self._takes = takes
+        self._next = 0
+
+    def take(self, now: float) -> Samples:
+        samples = self._takes[self._next] if self._next < len(self._takes) else draw(0)
+        self._next += 1
+        self.position += len(samples)
+        return samples
+
+
+def draw(count: int, seed: int = 0) -> Samples:
+    """Draw samples of three classes about three centres."""
+    rng = np.random.default_rng(seed)
+    y = rng.integers(CLASSES, size=count)
+    centres = np.random.default_rng(7).normal(size=(CLASSES, FEATURES)) * 2
+    x = (centres[y] + rng.normal(size=(count, FEATURES))).astype(np.float32)
+    return Samples(x, y.astype(np.int64), np.arange(count, dtype=np.float64))
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _process() -> None:
+    identify()
+    torch.set_num_threads(1)  # more of them only get in each other's way on networks of this size
+
+
+@pytest.fixture(scope="session")
+def samples() -> Callable[..., Samples]:
+    return draw
+
+
+@pytest.fixture(scope="session")
+def stream() -> Callable[[Sequence[Samples]], ScriptedStream]:
+    return ScriptedStream
+
+
+@pytest.fixture(scope="session")
+def make_learner() -> Callable[..., Learner]:
+    """Learners of 6 features and 3 classes, blocks "0" and "2"."""
+
+    def make(**settings: object) -> Learner:
+        spec = LearnerSpec.model_validate({"hidden": (8,), "batch_size": 4, "seed": 3, **settings})
+        return learner_for(spec, FEATURES, CLASSES)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def make_order() -> Callable[..., Order]:
+    def make(learner: Learner, now: float = 0.0, **other: object) -> Order:
+        whole = {
+            "round": 1,
+            "now": now,
+            "digest": learner.digest,
+            "weights": learner.initial_weights(),
+            "blocks": tuple(learner.sizes),
+        }
+        return Order(**{**whole, **other})  # type: ignore[arg-type]
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def send() -> Callable[..., Message]:
+    """Put an order, or any records, into a message as a grid would deliver it."""
+    sent = 0
+
+    def make(content: object, node: int = 1) -> Message:
+        nonlocal sent
+        sent += 1
+        records = content.to_records() if isinstance(content, Order) else content
+        message = Message(records, dst_node_id=node, message_type=MessageType.TRAIN)
+        number(message, str(sent))
+        return message
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def small() -> Callable[..., Scenario]:
+    """A scenario of five devices and digits, changed by settings such as ``server.rounds=2``."""
+
+    def make(*settings: str, toml: str = "") -> Scenario:
+        return Scenario.from_toml(SCENARIO + toml, settings)
+
+    return make

@@ -1,0 +1,55 @@
+from __future__ import annotations
+
+import pytest
+from pydantic import ValidationError
+
+from fedtp.errors import ModelError
+from server.layerwise import aggregation_for
+from server.settings import ServerSpec
+
+
+def test_settings_survive_the_run_config() -> None:
+    spec = ServerSpec(
+        rounds=3,
+        round_seconds=20.0,
+        deadline_seconds=15.0,
+        fraction=0.5,
+        strategy="FedTrimmedAvg",
+        strategy_options={"beta": 0.25},
+    )
+    config = spec.to_config()
+    assert all(isinstance(value, bool | int | float | str) for value in config.values())
+    assert ServerSpec.from_config({**config, "learner.lr": 1.0}) == spec
+    assert ServerSpec.from_config(ServerSpec().to_config()) == ServerSpec() == ServerSpec.from_config({})
+
+
+def test_the_deadline_is_the_end_of_the_round_unless_it_is_given() -> None:
+    assert ServerSpec(round_seconds=25.0).deadline_seconds == 25.0
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"rounds": 0},
+        {"rounds": 1.5},
+        {"round_seconds": 0.0},
+        {"round_seconds": float("inf")},
+        {"deadline_seconds": 61.0},
+        {"deadline_seconds": 0.0},
+        {"fraction": 0.0},
+        {"fraction": 1.1},
+        {"strategy": "FedSomething"},
+        {"strategy_options": {"beta": 0.1}},
+        {"round": 3},
+    ],
+)
+def test_what_is_not_allowed_is_refused(settings: dict[str, object]) -> None:
+    with pytest.raises((ValidationError, ValueError)):
+        ServerSpec.model_validate(settings)
+    with pytest.raises(ModelError, match="server"):
+        ServerSpec.from_config({f"server.{key}": value for key, value in settings.items()})
+
+
+def test_every_strategy_that_may_be_named_is_there() -> None:
+    for name in ServerSpec.model_fields["strategy"].annotation.__args__:
+        aggregation_for(name, {})

@@ -1,0 +1,369 @@
+"""The simulated network: times, costs, losses, and that it is a Grid as Flower's own code expects one."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from flwr.app import Array, ArrayRecord, ConfigRecord, Error, Message, MetricRecord, RecordDict
+from flwr.serverapp.strategy import FedAvg
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fedtp.errors import FedtpError
+from fedtp.wire import content_bytes
+from simulations.devices import Fleet
+from simulations.fleet import Errand, FleetClock, FleetGrid
+
+
+def fleet_of(devices: int = 3, **columns: Sequence[float] | float) -> Fleet:
+    """Devices of 1,000 bytes per second, 100 FLOP/s, half a second of latency, 2 W of radio and 5 W of work."""
+    defaults = {
+        "flops_per_second": 100.0,
+        "down_bytes_per_second": 1000.0,
+        "up_bytes_per_second": 1000.0,
+        "down_cv": 0.0,
+        "up_cv": 0.0,
+        "latency_seconds": 0.5,
+        "power_watts": 5.0,
+        "radio_watts": 2.0,
+        "loss_probability": 0.0,
+        "on_seconds": 300.0,
+        "off_seconds": 0.0,
+        "phase_seconds": 0.0,
+    }
+    arrays = {name: np.broadcast_to(np.asarray(v, float), devices) for name, v in {**defaults, **columns}.items()}
+    return Fleet(classes=("pi",) * devices, **arrays)
+
+
+class Toy:
+    """Answers with so many bytes and FLOPs per node; None: with an error."""
+
+    def __init__(
+        self, sizes: Callable[[int], int | None] = lambda node: 0, flops: Callable[[int], float] = float
+    ) -> None:
+        self.sizes, self.flops = sizes, flops
+
+    def __call__(self, messages):
+        return [self.answer(message) for message in messages]
+
+    def answer(self, message):
+        node = message.metadata.dst_node_id
+        size = self.sizes(node)
+        if size is None:
+            return Message(Error(2, "no"), reply_to=message), None
+        content = RecordDict({"": ConfigRecord({"": bytes(size)})})
+        return Message(content, reply_to=message), SimpleNamespace(flops=self.flops(node))
+
+
+def order(node: int, size: int = 0) -> Message:
+    return Message(RecordDict({"": ConfigRecord({"": bytes(size)})}), dst_node_id=node, message_type="train")
+
+
+def sources(messages: Sequence[Message]) -> list[int]:
+    return [message.metadata.src_node_id for message in messages]
+
+
+@pytest.fixture
+def errands() -> list[Errand]:
+    return []
+
+
+@pytest.fixture
+def make_grid(errands):
+    def make(fleet: Fleet, executor: Toy | None = None, seed: int = 1) -> FleetGrid:
+        return FleetGrid(fleet, executor or Toy(), seed=seed, on_errand=errands.append)
+
+    return make
+
+
+# --- Virtual time ---------------------------------------------------------------------------------------------------
+
+
+def test_time_stands_still_until_somebody_waits() -> None:
+    clock = FleetClock()
+    assert clock.now() == 0.0
+    clock.expect(5.0)
+    assert clock.now() == 0.0
+
+
+@given(
+    arrivals=st.lists(st.floats(0, 100), max_size=8),
+    waits=st.lists(st.tuples(st.floats(0, 120), st.integers(0, 6)), max_size=8),
+)
+def test_waiting_ends_when_enough_has_arrived_or_time_is_out(
+    arrivals: list[float], waits: list[tuple[float, int]]
+) -> None:
+    clock = FleetClock()
+    for arrival in arrivals:
+        clock.expect(arrival)
+    for until, messages in waits:
+        before = clock.now()
+        to_come = sorted(arrival for arrival in arrivals if arrival > before)
+        clock.wait(until, messages)
+        assert before <= clock.now() <= max(before, until)
+        if messages and before > 0 and len(to_come) >= messages:
+            assert clock.now() == max(before, min(until, to_come[messages - 1]))
+        elif before > 0:
+            assert clock.now() == max(before, until)
+
+
+def test_waiting_for_messages_always_moves_on() -> None:
+    """However many old messages nobody asked for: a server that looks again and again comes to its deadline."""
+    clock = FleetClock()
+    for arrival in (0.0, 1.0, 1.0, 2.0, 30.0):
+        clock.expect(arrival)
+    clock.wait(10.0, 0)
+    for _ in range(10):
+        if clock.now() >= 20.0:
+            break
+        clock.wait(20.0, 3)
+    assert clock.now() == 20.0
+
+
+# --- Times and costs ------------------------------------------------------------------------------------------------
+
+
+def test_a_reply_takes_its_way_and_its_work(make_grid, errands) -> None:
+    grid = make_grid(fleet_of(latency_seconds=[0.5, 1.0, 0.0]), Toy(lambda n: 3000 * n, lambda n: 200.0 * n))
+    ids = grid.push_messages([order(node, size=2000) for node in (1, 2, 3)])
+    assert [errand.arrived for errand in errands] == [1 + 2 + 2 + 3, 2 + 2 + 4 + 6, 0 + 2 + 6 + 9]
+    assert [errand.transfer_seconds for errand in errands] == [5, 8, 11]
+    assert [errand.compute_seconds for errand in errands] == [2, 4, 6]
+    assert [errand.joules for errand in errands] == [5 * 2 + 2 * 5, 5 * 4 + 2 * 8, 5 * 6 + 2 * 11]
+    assert [(errand.bytes_down, errand.bytes_up) for errand in errands] == [(2000, 3000), (2000, 6000), (2000, 9000)]
+    grid.clock.wait(7.999, 0)
+    assert grid.pull_messages(ids) == []
+    grid.clock.wait(14.0, 0)
+    assert sources(grid.pull_messages(ids)) == [1, 2]
+    grid.clock.wait(1e9, 0)
+    assert sources(grid.pull_messages(ids)) == [3]
+    assert grid.pull_messages(ids) == []
+
+
+def test_later_orders_start_from_their_own_time(make_grid, errands) -> None:
+    grid = make_grid(fleet_of(), Toy(flops=lambda n: 0.0))
+    grid.push_messages([order(1)])
+    grid.clock.wait(100.0, 0)
+    grid.push_messages([order(1)])
+    assert [(errand.started, errand.arrived) for errand in errands] == [(0, 1), (100, 101)]
+
+
+def test_replies_come_in_the_order_of_arrival(make_grid) -> None:
+    delays = {1: 50.0, 2: 10.0, 3: 30.0, 4: 10.0, 5: 20.0}
+    grid = make_grid(fleet_of(5), Toy(flops=lambda n: delays[n]))
+    for call in (grid.send_and_receive, lambda m: pull_all(grid, m)):
+        assert sources(call([order(node) for node in (4, 1, 3, 2, 5)])) == [4, 2, 5, 3, 1]
+
+
+def pull_all(grid: FleetGrid, messages: Sequence[Message]) -> list[Message]:
+    ids = grid.push_messages(messages)
+    grid.clock.wait(1e9, 0)
+    return grid.pull_messages(reversed(ids))
+
+
+def test_an_error_costs_the_way_there_only(make_grid, errands) -> None:
+    grid = make_grid(fleet_of(), Toy(lambda node: None))
+    (reply,) = grid.send_and_receive([order(2, size=1000)])
+    assert reply.has_error()
+    (errand,) = errands
+    assert (errand.bytes_down, errand.bytes_up, errand.compute_seconds, errand.outcome) == (1000, 0, 0.0, None)
+    assert errand.arrived == 2.0
+
+
+def test_bytes_are_those_of_the_content(make_grid, errands) -> None:
+    content = RecordDict(
+        {
+            "weights": ArrayRecord({"a": Array(np.zeros(10, np.float32)), "b": Array(np.zeros((2, 3), np.float32))}),
+            "metrics": MetricRecord({"n": [1, 2], "loss": 0.5}),
+        }
+    )
+    grid = make_grid(fleet_of())
+    grid.push_messages([Message(content, dst_node_id=1, message_type="train")])
+    arrays = 2 * 128 + 4 * 16
+    assert errands[0].bytes_down == arrays + len("weightsabmetricsnloss") + 3 * 8
+    assert errands[0].bytes_down == content_bytes(Message(content, dst_node_id=1, message_type="train"))
+
+
+def test_links_vary_about_their_speed(make_grid, errands) -> None:
+    grid = make_grid(fleet_of(4000, down_cv=0.5, latency_seconds=0.0), Toy(flops=lambda n: 0.0))
+    grid.push_messages([order(node, size=1000) for node in range(1, 4001)])
+    speed = 1.0 / np.array([errand.transfer_seconds for errand in errands])
+    assert speed.mean() == pytest.approx(1.0, abs=0.03)
+    assert speed.std() == pytest.approx(0.5, rel=0.1)
+    grid.push_messages([order(node, size=1000) for node in range(1, 4001)])
+    again = 1.0 / np.array([errand.transfer_seconds for errand in errands[4000:]])
+    assert abs(np.corrcoef(speed, again)[0, 1]) < 0.1
+
+
+def test_what_is_drawn_depends_on_nobody_else(make_grid, errands) -> None:
+    """Neither on who else was asked, nor on what was answered."""
+    fleet = fleet_of(20, down_cv=0.5, up_cv=0.5, loss_probability=0.3)
+    drawn: list[dict[int, list[float]]] = []
+    for nodes, executor in (
+        (range(1, 21), Toy(lambda n: 500, lambda n: 1.0)),
+        (range(20, 0, -2), Toy(lambda n: 500, lambda n: 70.0)),
+        (range(4, 16, 2), Toy(lambda n: 500 if n % 4 else None)),
+    ):
+        grid = make_grid(fleet, executor)
+        errands.clear()
+        for _ in range(4):
+            grid.push_messages([order(node, size=700) for node in nodes])
+        per_node: dict[int, list[float]] = {}
+        for errand in errands:
+            lost = math.inf if errand.arrived == math.inf else 0.0
+            per_node.setdefault(errand.node, []).append(errand.transfer_seconds + lost)
+        drawn.append(per_node)
+    everyone, even, mixed = drawn
+    assert all(even[node] == everyone[node] for node in even)
+    assert all(mixed[node] == everyone[node] for node in mixed if node % 4)
+    assert all(np.isinf(mixed[node]).tolist() == np.isinf(everyone[node]).tolist() for node in mixed)
+
+
+def test_another_seed_draws_other_links(make_grid, errands) -> None:
+    for seed in (1, 1, 2):
+        make_grid(fleet_of(1, down_cv=0.5), seed=seed).push_messages([order(1, size=1000)])
+    one, same, other = (errand.transfer_seconds for errand in errands)
+    assert one == same != other
+
+
+# --- Loss and availability ------------------------------------------------------------------------------------------
+
+
+def test_what_is_lost_never_comes(make_grid, errands) -> None:
+    grid = make_grid(fleet_of(3, loss_probability=[0.0, 1.0, 0.0]))
+    ids = grid.push_messages([order(node) for node in (1, 2, 3)])
+    grid.clock.wait(1e9, 3)
+    assert sources(grid.pull_messages(ids)) == [1, 3]
+    assert errands[1].arrived == math.inf
+    assert errands[1].joules > 0
+    assert errands[1].outcome is not None
+
+
+def test_replies_are_lost_as_often_as_the_fleet_says(make_grid, errands) -> None:
+    grid = make_grid(fleet_of(1000, loss_probability=0.2))
+    for _ in range(5):
+        grid.push_messages([order(node) for node in range(1, 1001)])
+    lost = np.array([errand.arrived == math.inf for errand in errands]).reshape(5, 1000)
+    np.testing.assert_allclose(lost.mean(1), 0.2, atol=0.05)
+    assert lost.all(0).sum() < 5
+
+
+def test_only_devices_that_are_there_have_a_node(make_grid) -> None:
+    grid = make_grid(fleet_of(3, on_seconds=60.0, off_seconds=[0.0, 60.0, 60.0], phase_seconds=[0.0, 0.0, 60.0]))
+    seen = {}
+    for now in (0.0, 59.0, 60.0, 119.0, 120.0):
+        grid.clock.wait(now, 0)
+        seen[now] = grid.get_node_ids()
+    assert seen == {0.0: [1, 2], 59.0: [1, 2], 60.0: [1, 3], 119.0: [1, 3], 120.0: [1, 2]}
+    assert [node.node_id for node in grid.get_nodes()] == [1, 2]
+
+
+@pytest.mark.parametrize("node", [0, 4, -1])
+def test_an_unknown_node_is_refused(make_grid, errands, node: int) -> None:
+    grid = make_grid(fleet_of(3))
+    with pytest.raises(FedtpError, match=rf"no node {node} in a fleet of 3"):
+        grid.push_messages([order(1), order(node)])
+    assert errands == []
+
+
+# --- Flower's Grid --------------------------------------------------------------------------------------------------
+
+
+def test_every_message_has_an_id_of_its_own_that_its_reply_names(make_grid) -> None:
+    grid = make_grid(fleet_of(3))
+    messages = [order(node) for node in (1, 2, 3, 1)]
+    ids = [*grid.push_messages(messages[:3]), *grid.push_messages(messages[3:])]
+    assert len(set(ids)) == 4
+    assert [message.metadata.message_id for message in messages] == ids
+    grid.clock.wait(1e9, 0)
+    for reply in grid.pull_messages(ids):
+        assert (
+            reply.metadata.src_node_id == messages[ids.index(reply.metadata.reply_to_message_id)].metadata.dst_node_id
+        )
+    assert grid.pull_messages(["unknown"]) == []
+
+
+def test_send_and_receive_waits_for_all(make_grid) -> None:
+    grid = make_grid(fleet_of(3), Toy(flops=lambda n: 1000.0 * n))
+    assert sources(grid.send_and_receive(order(node) for node in (1, 2, 3))) == [1, 2, 3]
+    assert grid.clock.now() == 31.0
+
+
+def test_send_and_receive_waits_no_longer_than_it_may(make_grid) -> None:
+    grid = make_grid(fleet_of(3), Toy(flops=lambda n: 1000.0 * n))
+    assert sources(grid.send_and_receive([order(node) for node in (1, 2, 3)], timeout=21.0)) == [1, 2]
+    assert grid.clock.now() == 21.0
+
+
+def test_send_and_receive_waits_in_vain_for_what_is_lost_but_not_for_ever(make_grid) -> None:
+    grid = make_grid(fleet_of(3, loss_probability=[0.0, 1.0, 0.0]), Toy(flops=lambda n: 0.0))
+    assert sources(grid.send_and_receive([order(node) for node in (1, 2)], timeout=600.0)) == [1]
+    assert grid.clock.now() == 600.0
+    assert sources(grid.send_and_receive([order(node) for node in (1, 2)])) == [1]
+    assert grid.clock.now() == 601.0
+    assert grid.send_and_receive([]) == grid.send_and_receive([], timeout=5.0) == []
+    assert grid.clock.now() == 601.0
+
+
+def test_the_rest_of_the_interface(make_grid) -> None:
+    grid = make_grid(fleet_of(3))
+    grid.set_run(grid.run)
+    assert grid.run.run_id == 1
+    message = grid.create_message(RecordDict(), "train", 2, "group")
+    assert (message.metadata.dst_node_id, message.metadata.group_id) == (2, "group")
+
+
+class Averaging:
+    """What a ClientApp for FedAvg would do: node n pulls the model towards n, with n examples."""
+
+    def __call__(self, messages):
+        return [(self.answer(message), None) for message in messages]
+
+    def answer(self, message):
+        node = message.metadata.dst_node_id
+        if message.metadata.message_type == "evaluate":
+            value = float(message.content["arrays"]["w"].numpy().mean())
+            return Message(
+                RecordDict({"metrics": MetricRecord({"num-examples": node, "value": value})}), reply_to=message
+            )
+        w = message.content["arrays"]["w"].numpy()
+        content = RecordDict(
+            {
+                "arrays": ArrayRecord({"w": Array((w + node) / 2)}),
+                "metrics": MetricRecord({"num-examples": node, "loss": float(node)}),
+            }
+        )
+        return Message(content, reply_to=message)
+
+
+@pytest.mark.parametrize("lost", [False, True])
+def test_flowers_own_strategy_runs_on_it(lost: bool, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.ERROR, "flwr")
+    fleet = fleet_of(4, loss_probability=[0.0, 0.0, 0.0, float(lost)])
+    grid = FleetGrid(fleet, Averaging(), seed=1)
+    initial = ArrayRecord({"w": Array(np.zeros(3, np.float32))})
+    result = FedAvg(min_available_nodes=4).start(grid, initial, num_rounds=3, timeout=100.0)
+    nodes = np.arange(1, 4 if lost else 5)
+    expected = 0.0
+    for _ in range(3):
+        expected = np.average((expected + nodes) / 2, weights=nodes)
+    np.testing.assert_allclose(result.arrays["w"].numpy(), expected, rtol=1e-6)
+    assert result.train_metrics_clientapp[3]["loss"] == pytest.approx(np.average(nodes, weights=nodes))
+    assert result.evaluate_metrics_clientapp[3]["value"] == pytest.approx(expected)
+    assert grid.clock.now() == 600.0 if lost else grid.clock.now() < 10.0
+
+
+def test_flowers_strategy_gives_the_same_twice(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.ERROR, "flwr")
+    fleet = replace(fleet_of(30), down_cv=np.full(30, 0.5), up_cv=np.full(30, 0.5))
+    initial = ArrayRecord({"w": Array(np.zeros(3, np.float32))})
+    results = [
+        FedAvg().start(FleetGrid(fleet, Averaging(), seed=1), initial, num_rounds=2).arrays["w"].data for _ in range(2)
+    ]
+    assert results[0] == results[1]

@@ -1,0 +1,213 @@
+from __future__ import annotations
+
+import math
+from types import SimpleNamespace
+
+import numpy as np
+import polars as pl
+import pytest
+
+from fedtp.measures import kappa
+from server.app import Round
+from server.layerwise import Verdict
+from simulations.drift import Change, Timeline
+from simulations.fleet import Errand
+from simulations.recorder import DETECTION_WINDOW_ROUNDS, Recorder
+
+ACCEPTED = Verdict("accepted")
+EMPTY = Verdict("empty")
+FOREIGN = Verdict("refused", "digest", "its projections have digest x, ours y")
+BROKEN = Verdict("refused", "not finite", "block '0' holds NaN")
+
+
+def world(*timelines: Timeline, devices: int = 4) -> SimpleNamespace:
+    lines = list(timelines) + [Timeline("a")] * (devices - len(timelines))
+    return SimpleNamespace(
+        learner=SimpleNamespace(classes=3),
+        timelines=lines,
+        fleet=SimpleNamespace(classes=("mcu", "pi") * (devices // 2)),
+        scenario=SimpleNamespace(server=SimpleNamespace(round_seconds=60.0)),
+    )
+
+
+def outcome(y: list[int], predicted: list[int], loss: float = 1.0, detections: list[int] | None = None):
+    labels, answers = np.array(y, np.int64), np.array(predicted, np.int64)
+    return SimpleNamespace(
+        plan=SimpleNamespace(samples=Labels(labels)),
+        predicted=answers,
+        correct=int((labels == answers).sum()),
+        loss=loss,
+        detections=detections or [],
+    )
+
+
+class Labels:
+    def __init__(self, y: np.ndarray) -> None:
+        self.y = y
+
+    def __len__(self) -> int:
+        return len(self.y)
+
+
+def errand(node: int, result=None, started: float = 0.0, arrived: float = 5.0, joules: float = 2.5) -> Errand:
+    return Errand(
+        node=node,
+        started=started,
+        arrived=arrived,
+        bytes_down=100,
+        bytes_up=10 * node,
+        compute_seconds=1.0,
+        transfer_seconds=2.0,
+        joules=joules,
+        outcome=result,
+    )
+
+
+def play(recorder: Recorder, number: int, errands: list[Errand], verdicts: dict[int, Verdict]) -> None:
+    for one in errands:
+        recorder.errand(one)
+    start = 60.0 * (number - 1)
+    nodes = tuple(one.node for one in errands)
+    recorder.round(Round(number, start, start + 50.0, nodes, verdicts, (), {}))
+
+
+@pytest.fixture
+def recorder() -> Recorder:
+    """Two rounds in which everything happens that may."""
+    recorder = Recorder(world(Timeline("a", (Change(30.0, "b"), Change(70.0, "a")))))
+    play(
+        recorder,
+        1,
+        [
+            errand(1, outcome([0, 0, 1], [0, 1, 1], loss=0.5)),
+            errand(2, outcome([], [], loss=math.nan)),
+            errand(3, outcome([2, 2], [2, 0], loss=2.0), arrived=55.0),
+            errand(4, outcome([1], [1], loss=math.nan), arrived=math.inf),
+        ],
+        {1: ACCEPTED, 2: EMPTY},
+    )
+    play(
+        recorder,
+        2,
+        [
+            errand(1, outcome([1, 2], [1, 1], detections=[0, 1]), started=60.0),
+            errand(2, None, started=60.0, arrived=61.0),
+        ],
+        {1: FOREIGN, 2: BROKEN},
+    )
+    return recorder
+
+
+def test_every_order_has_a_row_that_says_what_became_of_it(recorder: Recorder) -> None:
+    rows = recorder.devices()
+    assert rows.columns[:3] == ["round", "device", "device_class"]
+    assert rows["status"].to_list() == ["accepted", "empty", "late", "lost", "refused", "refused"]
+    assert rows["reason"].to_list() == [None, None, None, None, "digest", "not finite"]
+    assert rows["round"].to_list() == [1, 1, 1, 1, 2, 2]
+    assert rows["device"].to_list() == [0, 1, 2, 3, 0, 1]
+    assert rows["device_class"].to_list() == ["mcu", "pi", "mcu", "pi", "mcu", "pi"]
+    assert rows["samples"].to_list() == [3, 0, 2, 1, 2, 0]
+    assert rows["correct"].to_list() == [2, 0, 1, 1, 1, 0]
+    assert rows["loss"].to_list() == [0.5, None, 2.0, None, 1.0, None]
+    assert rows["arrived_seconds"].to_list() == [5.0, 5.0, 55.0, None, 5.0, 61.0]
+    assert rows["detections"].to_list() == [0, 0, 0, 0, 2, 0]
+
+
+def test_every_round_has_a_row_that_adds_them_up(recorder: Recorder) -> None:
+    rows = recorder.rounds()
+    assert rows["orders"].to_list() == [4, 2]
+    for status, counts in (("accepted", [1, 0]), ("empty", [1, 0]), ("late", [1, 0]), ("lost", [1, 0])):
+        assert rows[status].to_list() == counts
+    assert rows["refused"].to_list() == [0, 2]
+    assert rows["samples"].to_list() == [6, 2]
+    assert rows["accuracy"].to_list() == [4 / 6, 1 / 2]
+    # Each loss as often as there are samples behind it, where it is known.
+    assert rows["loss"].to_list() == [pytest.approx((3 * 0.5 + 2 * 2.0) / 5), 1.0]
+    assert rows["drifts"].to_list() == [1, 1]
+    assert rows["detections"].to_list() == [0, 2]
+    assert rows["bytes_up"].to_list() == [100, 30]
+    assert rows["joules"].to_list() == [10.0, 5.0]
+    assert rows["started_seconds"].to_list() == [0.0, 60.0]
+    assert rows["ended_seconds"].to_list() == [50.0, 110.0]
+
+
+def test_the_summary_adds_up_the_rounds(recorder: Recorder) -> None:
+    summary, rounds, devices = recorder.summary(), recorder.rounds(), recorder.devices()
+    assert summary["prequential_accuracy"] == 5 / 8
+    assert summary["client_rounds"] == 6
+    assert summary["refusals"] == {"digest": 1, "not finite": 1}
+    for name in ("bytes_up", "bytes_down", "joules", "samples"):
+        assert summary[name] == rounds[name].sum() == devices[name].sum()
+    for name in ("accepted", "refused", "late", "lost"):
+        assert summary[f"updates_{name}"] == rounds[name].sum() == (devices["status"] == name).sum()
+    assert summary["orders_empty"] == 1
+    assert summary["virtual_seconds"] == 110.0
+    assert summary["detection_window_seconds"] == DETECTION_WINDOW_ROUNDS * 60.0
+
+
+def test_kappa_is_that_of_all_predictions(recorder: Recorder) -> None:
+    truth, predicted = [0, 0, 1, 2, 2, 1, 1, 2], [0, 1, 1, 2, 0, 1, 1, 1]
+    confusion = np.zeros((3, 3), np.int64)
+    np.add.at(confusion, (truth, predicted), 1)
+    assert recorder.summary()["kappa"] == kappa(confusion)
+
+
+def test_kappa_t_compares_with_the_label_before_on_the_same_device(recorder: Recorder) -> None:
+    # Labels that repeat: 0 0, 2 2, and device 1's last label 1 before its 1 of the second round.
+    observed, before = 5 / 8, 3 / 8
+    assert recorder.summary()["kappa_t"] == pytest.approx((observed - before) / (1 - before))
+
+
+def test_events_tell_drifts_and_whether_a_detection_followed(recorder: Recorder) -> None:
+    events = recorder.events()[0]
+    assert events.rows() == [
+        (0, "mcu", 30.0, "drift", "b", True),
+        (0, "mcu", 60.0, "detection", None, None),
+        (0, "mcu", 60.0, "detection", None, None),
+        (0, "mcu", 70.0, "drift", "a", False),
+    ]
+    summary = recorder.summary()
+    assert (summary["drifts_true"], summary["drifts_detected"], summary["false_alarms"]) == (2, 1, 0)
+
+
+def test_a_detection_without_a_drift_is_a_false_alarm() -> None:
+    recorder = Recorder(world(Timeline("a", (Change(30.0, "b"),))))
+    late = 30.0 + DETECTION_WINDOW_ROUNDS * 60.0
+    play(recorder, 1, [errand(2, outcome([0], [1], detections=[0]), started=0.0)], {2: ACCEPTED})
+    play(recorder, 12, [errand(1, outcome([0], [1], detections=[0]), started=late + 30.0)], {1: ACCEPTED})
+    summary = recorder.summary()
+    assert (summary["drifts_detected"], summary["false_alarms"]) == (0, 2)
+
+
+def test_what_a_device_scored_counts_whatever_became_of_its_reply() -> None:
+    recorder = Recorder(world())
+    play(recorder, 1, [errand(1, outcome([0, 0], [0, 1]), arrived=math.inf)], {})
+    play(recorder, 2, [errand(2, outcome([1, 1], [1, 1]))], {2: FOREIGN})
+    assert recorder.summary()["prequential_accuracy"] == 3 / 4
+
+
+def test_rounds_without_orders_or_samples_have_no_accuracy() -> None:
+    recorder = Recorder(world())
+    play(recorder, 1, [], {})
+    assert recorder.latest["accuracy"] is None
+    play(recorder, 2, [errand(1, outcome([], [], loss=math.nan))], {1: EMPTY})
+    rows, summary = recorder.rounds(), recorder.summary()
+    assert rows["accuracy"].to_list() == rows["loss"].to_list() == [None, None]
+    assert rows["joules"].to_list() == [0.0, 2.5]
+    assert summary["prequential_accuracy"] is summary["kappa"] is summary["kappa_t"] is None
+    assert recorder.devices()["samples"].to_list() == [0]
+
+
+def test_an_empty_run_has_empty_frames_of_the_same_columns(recorder: Recorder) -> None:
+    other = Recorder(world())
+    play(other, 1, [], {})
+    for one, empty in ((recorder.devices(), other.devices()), (recorder.events()[0], other.events()[0])):
+        assert one.schema == empty.schema
+        assert len(empty) == 0
+    assert other.rounds().schema == recorder.rounds().schema
+    assert recorder.devices().schema["arrived_seconds"] == pl.Float64
+
+
+def test_totals_go_up_round_by_round(recorder: Recorder) -> None:
+    assert [recorder.total(name) for name in ("orders", "refused", "detections")] == [6, 2, 2]
+    assert recorder.latest["round"] == 2

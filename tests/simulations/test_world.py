@@ -1,0 +1,256 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from clients.device import Device
+from fedtp.data import load
+from fedtp.errors import DataError, ScenarioError
+from fedtp.learner import learner_of
+from simulations.drift import Timeline
+from simulations.scenario import Scenario
+from simulations.world import World, network, open_stream
+
+DRIFT = """
+[[drift]]
+kind = "sudden"
+concept = "turned"
+at_seconds = 120
+stagger_seconds = 60
+"""
+
+GENERATED = """
+title = "Generated"
+[data]
+name = "sea"
+samples = 2000
+[concepts.other]
+kind = "generator"
+parameters = { variant = 3 }
+[[drift]]
+kind = "recurring"
+concept = "other"
+at_seconds = 60
+period_seconds = 60
+[[devices]]
+class = "pi"
+count = 4
+"""
+
+
+def taken(world: World, device: int, now: float = 1e5) -> np.ndarray:
+    return world.stream(device).take(now).x
+
+
+def rows_in(inputs: np.ndarray, x: np.ndarray) -> set[int]:
+    """The rows of `inputs` that are somewhere in `x`."""
+    seen = {row.tobytes() for row in x}
+    return {i for i, row in enumerate(inputs) if row.tobytes() in seen}
+
+
+@pytest.mark.parametrize(
+    "scenario",
+    [
+        lambda small: small(toml=DRIFT),
+        lambda small: small("partition.kind=dirichlet", "partition.quantity_sigma=1.0", toml=DRIFT),
+        lambda small: Scenario.from_toml(GENERATED),
+    ],
+    ids=["digits", "skewed", "generated"],
+)
+def test_what_is_held_out_is_in_no_stream_under_any_concept(small, scenario) -> None:
+    world = World(scenario(small))
+    shares = [set(rows.tolist()) for rows in world._rows]
+    held_out = set(world.held_out.tolist())
+    assert sum(map(len, shares)) + len(held_out) == len(world.data)
+    assert set.union(*shares, held_out) == set(range(len(world.data)))
+    for concept in world.concepts.values():
+        for device in range(len(shares)):
+            assert rows_in(concept.x, taken(world, device)) <= shares[device]
+
+
+def test_a_split_is_the_same_under_every_concept(small) -> None:
+    world = World(small(toml=DRIFT))
+    plain = World(small())
+    np.testing.assert_array_equal(world.held_out, plain.held_out)
+    for one, other in zip(world._rows, plain._rows, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_only_concepts_that_are_used_are_made(small) -> None:
+    assert list(World(small()).concepts) == ["initial"]
+    assert list(World(small(toml=DRIFT)).concepts) == ["initial", "turned"]
+
+
+def test_the_data_begins_under_the_initial_concept(small) -> None:
+    plain, turned = World(small()), World(small("data.initial=turned"))
+    images = plain.data.x.reshape(-1, 8, 8)
+    np.testing.assert_array_equal(turned.data.x.reshape(-1, 8, 8), np.rot90(images, axes=(1, 2)))
+    assert {line.initial for line in turned.timelines} == {"turned"}
+
+
+@pytest.mark.parametrize("now", [0.0, 60.0, 180.0])
+def test_an_order_finds_the_samples_of_one_round(small, now: float) -> None:
+    world = World(small("arrival.rate=0.5"))
+    for device in range(5):
+        stream = world.stream(device)
+        stream.take(now - 60.0)
+        assert len(stream.take(now)) in (29, 30, 31)
+
+
+def test_quantity_skew_spreads_rates_and_shares_alike(small) -> None:
+    world = World(small("partition.quantity_sigma=0.8", "arrival.rate=1.0"))
+    counts = np.array([len(world.stream(device).take(0.0)) for device in range(5)])
+    sizes = np.array([len(rows) for rows in world._rows])
+    assert counts.mean() == pytest.approx(60, rel=0.02)
+    assert counts.max() > 2 * counts.min()
+    np.testing.assert_allclose(sizes / sizes.sum(), counts / counts.sum(), atol=0.01)
+
+
+def test_everything_follows_from_the_seed(small) -> None:
+    one, same, other = (World(small(f"run.seed={s}", "partition.kind=dirichlet", toml=DRIFT)) for s in (1, 1, 2))
+    for device in range(5):
+        np.testing.assert_array_equal(taken(one, device, 300.0), taken(same, device, 300.0))
+    assert one.timelines == same.timelines != other.timelines
+    np.testing.assert_array_equal(one.fleet.flops_per_second, same.fleet.flops_per_second)
+    assert not np.array_equal(one.fleet.flops_per_second, other.fleet.flops_per_second)
+    assert not np.array_equal(one.held_out, other.held_out)
+    assert not np.array_equal(taken(one, 0, 300.0), taken(other, 0, 300.0))
+
+
+def test_how_it_learns_changes_nothing_in_the_world(small) -> None:
+    """So that two learners can be compared in one and the same world."""
+    one = World(small(toml=DRIFT))
+    other = World(small("learner.method=backprop", "learner.hidden=[4]", "server.strategy=FedMedian", toml=DRIFT))
+    assert one.timelines == other.timelines
+    for device in range(5):
+        np.testing.assert_array_equal(taken(one, device, 300.0), taken(other, device, 300.0))
+
+
+def test_server_and_devices_are_told_of_one_and_the_same_learner(small) -> None:
+    world = World(small("learner.momentum=0.5", "run.seed=9"))
+    config = world.run_config()
+    assert all(isinstance(value, bool | int | float | str) for value in config.values())
+    assert learner_of(config) is world.learner
+    assert world.learner.spec.seed == 9
+
+
+@pytest.fixture
+def ordered(monkeypatch):
+    """Digits, as if they had been written one after another."""
+    monkeypatch.setattr(
+        "simulations.world.load", lambda *args, **options: replace(load(*args, **options), ordered=True)
+    )
+
+
+def test_ordered_data_must_keep_its_order(small, ordered) -> None:
+    with pytest.raises(ScenarioError, match=r'partition.kind is "iid".*"interleaved"'):
+        World(small())
+
+
+@pytest.mark.parametrize("sigma", [0.0, 0.8])
+def test_ordered_data_is_replayed_once_and_its_end_is_held_out(small, ordered, sigma: float) -> None:
+    world = World(small("partition.kind=interleaved", f"partition.quantity_sigma={sigma}", toml=DRIFT))
+    assert world.held_out.min() == len(world.data) - len(world.held_out)
+    for device, rows in enumerate(world._rows):
+        assert (np.diff(rows) > 0).all()
+        stream = world.stream(device)
+        samples = stream.take(1e6)
+        assert stream.position == len(rows)
+        np.testing.assert_array_equal(samples.y, world.data.y[rows])
+        assert len(stream.take(2e6)) == 0
+
+
+def test_too_many_devices_for_the_data_are_refused(small) -> None:
+    with pytest.raises(ScenarioError, match="at least"):
+        World(small("devices=[{class='pi', count=1000}]"))
+
+
+def test_data_that_is_not_there_is_refused_with_a_sentence(small, monkeypatch, tmp_path) -> None:
+    monkeypatch.setenv("FEDTP_DATA", str(tmp_path))
+    with pytest.raises(DataError, match="mnist"):
+        World(small("data.name=mnist"))
+
+
+# --- Held-out accuracy ----------------------------------------------------------------------------------------------
+
+
+def predicted_by(world: World, weights, x) -> np.ndarray:
+    h = x.astype(np.float64)
+    for position, block in enumerate(world.learner.chain):
+        inputs = block.rule.layer.in_features
+        packed = weights[block.name].astype(np.float64)
+        matrix, bias = packed[: -block.outputs].reshape(block.outputs, inputs), packed[-block.outputs :]
+        h = h @ matrix.T + bias
+        if position < len(world.learner.chain) - 1:
+            h = np.tanh(h)
+    return h.argmax(1)
+
+
+@pytest.fixture
+def weights(small):
+    """Weights that are right about some of the digits, and about more upright than turned ones."""
+    world = World(small())
+    x, y = torch.tensor(world.data.x), torch.tensor(world.data.y)
+    model = network(world.learner, world.learner.initial_weights())
+    optimizer = world.learner.optimizer(model)
+    for start in range(0, 600, 20):
+        optimizer.step(x[start : start + 20], y[start : start + 20])
+    return {block.name: block.pack().numpy() for block in optimizer.chain}
+
+
+def test_it_is_the_share_of_held_out_samples_that_are_predicted_rightly(small, weights) -> None:
+    world = World(small())
+    rows = world.held_out
+    expected = np.mean(predicted_by(world, weights, world.data.x[rows]) == world.data.y[rows])
+    assert world.held_out_accuracy(weights, 1e6) == pytest.approx(expected)
+    assert 0.2 < expected < 0.9
+
+
+def test_each_concept_counts_as_often_as_devices_see_it(small, weights) -> None:
+    world = World(small(toml=DRIFT + "fraction = 0.4\n"))
+    upright = World(small()).held_out_accuracy(weights, 0.0)
+    turned = World(small("data.initial=turned")).held_out_accuracy(weights, 0.0)
+    assert upright > turned + 0.1
+    assert world.held_out_accuracy(weights, 0.0) == pytest.approx(upright)
+    assert world.held_out_accuracy(weights, 240.0) == pytest.approx(0.6 * upright + 0.4 * turned)
+
+
+def test_training_rows_have_no_part_in_it(small, weights) -> None:
+    world = World(small())
+    before = world.held_out_accuracy(weights, 0.0)
+    training = np.setdiff1d(np.arange(len(world.data)), world.held_out)
+    world.data.x[training] = np.nan
+    world.data.y[training] = 0
+    assert world.held_out_accuracy(weights, 0.0) == before
+
+
+def test_it_leaves_the_learner_as_it_was(small, weights) -> None:
+    """The learner is shared by all who start anew in this process."""
+    world = World(small())
+    before = world.learner.initial_weights()
+    world.held_out_accuracy(weights, 0.0)
+    network(world.learner, weights)
+    for name, packed in world.learner.initial_weights().items():
+        np.testing.assert_array_equal(packed, before[name])
+    for name, packed in Device.new(world.learner, world.stream(0)).weights.items():
+        np.testing.assert_array_equal(packed, before[name])
+
+
+# --- As a Flower app ------------------------------------------------------------------------------------------------
+
+
+def test_a_node_opens_its_stream_by_scenario_and_partition(tmp_path, small) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text(small(toml=DRIFT).to_toml())
+    for device in (0, 4):
+        stream = open_stream({"scenario": str(path), "partition-id": device, "learner.lr": 3.0})
+        np.testing.assert_array_equal(stream.take(500.0).x, taken(World(small(toml=DRIFT)), device, 500.0))
+
+
+def test_timelines_are_those_of_the_scenario(small) -> None:
+    assert World(small()).timelines == [Timeline("initial")] * 5
+    starts = [line.changes[0].at_seconds for line in World(small(toml=DRIFT)).timelines]
+    assert all(120 <= start < 180 for start in starts)
