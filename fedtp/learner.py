@@ -37,8 +37,8 @@ class Learner:
     >>> learner = Learner(LearnerSpec(hidden=(8,), seed=1), features=4, classes=3)
     >>> learner.sizes
     {'0': 40, '2': 27}
-    >>> learner.flops(("0", "2"))
-    192
+    >>> learner.flops(()), learner.flops(("0", "2"))
+    (112, 320)
     """
 
     def __init__(self, spec: LearnerSpec, features: int, classes: int) -> None:

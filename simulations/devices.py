@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,8 +24,6 @@ class DeviceClass:
 
     Parameters
     ----------
-    memory_bytes
-        For training.
     speed_gflops
         Effective 10⁹ floating-point operations per second, median of the class.
     speed_sigma
@@ -47,7 +46,6 @@ class DeviceClass:
         That a reply never arrives.
     """
 
-    memory_bytes: float
     speed_gflops: float
     power_watts: float
     radio_watts: float
@@ -65,21 +63,18 @@ class DeviceClass:
     loss_probability: float = 0.0
 
 
-@dataclass(frozen=True)
-class _WiFi:
-    down_mbps: float = 35.0  # [1], median over users, as are those below
-    up_mbps: float = 26.0
-    down_sigma: float = 0.47
-    up_sigma: float = 0.68
-    down_cv: float = 0.37
-    up_cv: float = 0.40
-
-
-_WIFI = _WiFi().__dict__
+_WIFI: dict[str, Any] = {
+    "down_mbps": 35.0,  # [1], as are those below
+    "up_mbps": 26.0,
+    "down_sigma": 0.47,
+    "up_sigma": 0.68,
+    "down_cv": 0.37,
+    "up_cv": 0.40,
+    "radio_watts": 0.8,  # [A]
+}
 
 CLASSES: dict[str, DeviceClass] = {
     "mcu": DeviceClass(
-        memory_bytes=256e3,  # MIT's budget for training on a device
         speed_gflops=0.02,  # [A]
         power_watts=0.3,
         radio_watts=0.2,  # [A]
@@ -91,12 +86,11 @@ CLASSES: dict[str, DeviceClass] = {
         up_cv=0.4,
         latency_seconds=0.1,  # [A]
     ),
-    "pi": DeviceClass(memory_bytes=4e9, speed_gflops=1.5, power_watts=5.0, radio_watts=0.8, **_WIFI),  # watts [A]
-    "phone-low": DeviceClass(memory_bytes=3e9, speed_gflops=0.63, power_watts=2.0, radio_watts=0.8, **_WIFI),
-    "phone-mid": DeviceClass(memory_bytes=6e9, speed_gflops=1.76, power_watts=3.0, radio_watts=0.8, **_WIFI),
-    "phone-high": DeviceClass(memory_bytes=8e9, speed_gflops=5.8, power_watts=4.0, radio_watts=0.8, **_WIFI),
+    "pi": DeviceClass(speed_gflops=1.5, power_watts=5.0, **_WIFI),  # watts [A], as are those below
+    "phone-low": DeviceClass(speed_gflops=0.63, power_watts=2.0, **_WIFI),  # speed [1]
+    "phone-mid": DeviceClass(speed_gflops=1.76, power_watts=3.0, **_WIFI),  # speed [1]
+    "phone-high": DeviceClass(speed_gflops=5.8, power_watts=4.0, **_WIFI),  # speed [1]
     "gateway": DeviceClass(
-        memory_bytes=16e9,
         speed_gflops=50.0,  # [A]
         power_watts=15.0,  # [A]
         radio_watts=1.0,  # [A]

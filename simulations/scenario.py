@@ -246,9 +246,9 @@ class DeviceSpec(_Table):
     @model_validator(mode="after")
     def _duty_cycle_has_times(self) -> Self:
         found = [
-            Problem((key,), f'{key} is {getattr(self, key):g}, but availability is "always": leave one out')
+            Problem((key,), f'{key} is {getattr(self, key):g}, but availability is "always": make it "duty-cycle"')
             for key in ("on_seconds", "off_seconds")
-            if self.availability == "always" and getattr(self, key) is not None
+            if self.availability != "duty-cycle" and getattr(self, key) is not None
         ]
         return _or_conflict(self, found)
 

@@ -10,7 +10,6 @@ import numpy as np
 class Purpose(IntEnum):
     """What random numbers are for. The numbers are part of a run's meaning: never reuse or renumber them."""
 
-    SPLIT = 0
     PARTITION = 1
     QUANTITY = 2
     DRIFT = 3

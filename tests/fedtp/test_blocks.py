@@ -1,5 +1,6 @@
 from collections import OrderedDict
 from collections.abc import Iterable
+from itertools import pairwise
 
 import pytest
 import torch
@@ -90,7 +91,7 @@ def test_models_that_have_no_blocks(model: nn.Module, message: str) -> None:
 @settings(max_examples=25, deadline=None)
 @given(widths=st.lists(st.integers(1, 5), min_size=2, max_size=4), devices=st.integers(0, 3), bias=st.booleans())
 def test_packing_round_trip(widths: list[int], devices: int, bias: bool) -> None:
-    model = nn.Sequential(*(nn.Linear(i, o, bias=bias) for i, o in zip(widths, widths[1:], strict=False)))
+    model = nn.Sequential(*(nn.Linear(i, o, bias=bias) for i, o in pairwise(widths)))
     model = stack(model, devices) if devices else model
     for block in Chain(model):
         start = 1 if devices else 0

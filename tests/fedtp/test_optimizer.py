@@ -8,6 +8,7 @@ import math
 import pickle
 import warnings
 from collections.abc import Callable, Collection, Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +48,7 @@ Blocks = list[list[nn.Module]]
 
 
 class Reference:
-    """Works on a copy of the blocks, as the docstring of TPSGD has it and without a line of fedtp but the projection."""
+    """Trains a copy of the blocks as the docstring of TPSGD has it, with nothing of fedtp but the projection."""
 
     def __init__(
         self,
@@ -122,7 +123,7 @@ def dense(
     widths: list[int], activations: list[str], *, bias: bool = True, dtype: torch.dtype = torch.float64, seed: int = 0
 ) -> Blocks:
     torch.manual_seed(seed)
-    layers = [nn.Linear(i, o, bias=bias, dtype=dtype) for i, o in zip(widths, widths[1:], strict=False)]
+    layers = [nn.Linear(i, o, bias=bias, dtype=dtype) for i, o in pairwise(widths)]
     after = [[ACTIVATIONS[name]()] for name in activations] + [[]]
     return [[layer, *tail] for layer, tail in zip(layers, after, strict=True)]
 
@@ -302,9 +303,9 @@ def test_nothing_is_left_behind() -> None:
     _, blocks, _ = generic_cases()["batch norm"]
     model = chained([*blocks[:-1], [nn.Linear(8, 3), nn.Softplus()]])
     x, y = torch.randn(6, 5, requires_grad=True), torch.tensor([0, 1, 2, 0, 1, 2])
-    graphs = lambda: sum(isinstance(o, Tensor) and o.grad_fn is not None for o in gc.get_objects())  # noqa: E731
+    graphs = lambda: sum(issubclass(type(o), Tensor) and o.grad_fn is not None for o in gc.get_objects())  # noqa: E731
     optimizer, before = TPSGD(model, seed=7, momentum=0.9), graphs()
-    for trained in (None, [0], [1]):
+    for trained in (None, [0], [1], [2]):
         optimizer.step(x, y, blocks=trained)
         assert graphs() == before
         assert all(parameter.grad is None for parameter in model.parameters())
@@ -344,7 +345,7 @@ def peak_bytes(depth: int) -> int:
 
 def test_memory_does_not_grow_with_depth() -> None:
     shallow, deep = peak_bytes(8), peak_bytes(32)
-    assert shallow < deep <= 1.1 * shallow or deep == shallow
+    assert deep <= 1.1 * shallow
 
 
 def test_parameter_groups_are_the_blocks() -> None:

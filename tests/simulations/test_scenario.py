@@ -295,6 +295,7 @@ def test_not_toml(text: str, message: str) -> None:
             "devices.0={class = 'pi', count = 1, availability = 'always', on_seconds = 3}",
             "but availability is",
         ),
+        ("devices.0={class = 'pi', count = 1, off_seconds = 3}", "but availability is"),
         (
             "devices.0={class = 'pi', count = 1, loss_probability = 1.1}",
             "devices.0.loss_probability is 1.1, but",
@@ -427,12 +428,15 @@ def tables(draw: st.DrawFn) -> dict[str, Any]:
         st.fixed_dictionaries({"kind": st.just(kind), "concept": concept, "at_seconds": before_end, key: positive})
         for kind, key in (("gradual", "width_seconds"), ("recurring", "period_seconds"))
     )
-    device = st.fixed_dictionaries(
-        {"class": st.sampled_from(get_args(ClassName)), "count": st.integers(1, 1000)},
+    classes = {"class": st.sampled_from(get_args(ClassName)), "count": st.integers(1, 1000)}
+    duty_cycle = st.fixed_dictionaries(
+        {**classes, "availability": st.just("duty-cycle")},
+        optional={"on_seconds": positive, "off_seconds": positive},
+    )
+    always = st.fixed_dictionaries(
+        classes,
         optional={
-            "availability": st.just("duty-cycle"),
-            "on_seconds": positive,
-            "off_seconds": positive,
+            "availability": st.just("always"),
             "loss_probability": st.floats(0, 1),
             "speed_gflops": positive,
             "down_mbps": positive,
@@ -462,7 +466,7 @@ def tables(draw: st.DrawFn) -> dict[str, Any]:
         "drift": draw(st.lists(drift | width | period, max_size=3)),
         "learner": draw(learner),
         "server": {"rounds": rounds, "round_seconds": round_seconds, **draw(st.just({}) | strategy)},
-        "devices": draw(st.lists(device, min_size=1, max_size=4)),
+        "devices": draw(st.lists(duty_cycle | always, min_size=1, max_size=4)),
     }
 
 

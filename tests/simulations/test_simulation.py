@@ -15,7 +15,7 @@ from clients import app as client_app
 from clients.training import Outcome
 from fedtp.errors import FedtpError
 from fedtp.measures import kappa
-from simulations import Progress, Run, Scenario, simulate
+from simulations import Progress, Run, Scenario, shipped, simulate
 from simulations.executors import Executor
 from simulations.flower import make_context
 from simulations.simulation import inline
@@ -339,6 +339,15 @@ def test_data_of_rivers_generators(name: str, concept: str, parameters: str) -> 
 def test_mnist_from_the_users_folder(small) -> None:
     run = simulate(small("data.name=mnist", "server.rounds=2", "arrival.rate=1.0"))
     assert run.summary["samples"] == pytest.approx(600, abs=5)
+
+
+@pytest.mark.parametrize("name", sorted(shipped()))
+def test_every_shipped_scenario_runs(name: str) -> None:
+    if name == "elec2-fleet" and not os.environ.get("RIVER_DATA"):
+        pytest.skip("RIVER_DATA names no folder with Elec2 in it")
+    run = simulate(Scenario.load(name, ["server.rounds=2", "drift=[]"]))
+    assert run.summary["samples"] > 0
+    assert run.summary["scenario"] == name
 
 
 # --- Executors ------------------------------------------------------------------------------------------------------

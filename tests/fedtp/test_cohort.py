@@ -1,0 +1,173 @@
+"""A cohort against single devices, each trained by itself."""
+
+import warnings
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from fedtp.blocks import Chain
+from fedtp.cohort import Cohort, stack
+from fedtp.errors import ModelError
+from fedtp.learner import Learner
+from fedtp.learner_spec import LearnerSpec
+from fedtp.models import mlp
+
+FEATURES, CLASSES = 5, 3
+Packed = dict[str, NDArray[np.float32]]
+
+
+def make_learner(**settings: Any) -> Learner:
+    spec = LearnerSpec.model_validate({"hidden": (6,), "batch_size": 4, "lr": 0.5, "seed": 3, **settings})
+    return Learner(spec, FEATURES, CLASSES)
+
+
+def draw(counts: list[int], seed: int = 0) -> tuple[Tensor, Tensor, Tensor]:
+    """Samples of devices with different counts, padded with numbers that would show if they were learnt from."""
+    generator = torch.Generator().manual_seed(seed)
+    x = torch.randn(len(counts), max(counts), FEATURES, generator=generator)
+    y = torch.randint(CLASSES, (len(counts), max(counts)), generator=generator)
+    for d, count in enumerate(counts):
+        x[d, count:] = 1e3
+    return x, y, torch.tensor(counts)
+
+
+def by_itself(
+    learner: Learner, weights: Packed, x: Tensor, y: Tensor, blocks: tuple[str, ...]
+) -> tuple[Tensor, float, Packed, Packed]:
+    """One device: predictions, loss, weights and momentum after it, by the plain loop over its batches."""
+    spec = learner.spec
+    model = mlp(FEATURES, spec.hidden, CLASSES, activation=spec.activation)
+    chain = Chain(model)
+    for block in chain:
+        block.unpack(torch.tensor(weights[block.name]))
+    optimizer = learner.optimizer(model)
+    predicted, losses = [], 0.0
+    for epoch in range(spec.epochs if blocks else 1):
+        for xs, ys in zip(x.split(spec.batch_size), y.split(spec.batch_size), strict=True):
+            if epoch == 0:
+                with torch.no_grad():
+                    predicted.append(model(xs).argmax(1))
+            loss = optimizer.step(xs, ys, blocks=blocks) if blocks else None
+            if epoch == 0:
+                losses += len(xs) * (float("nan") if loss is None else loss.item())
+    momentum = {
+        block.name: torch.cat([optimizer.state[p]["momentum_buffer"].flatten() for p in block.parameters]).numpy()
+        for block in chain
+        if spec.momentum and block.name in blocks
+    }
+    return torch.cat(predicted), losses / len(y), {b.name: b.pack().numpy() for b in chain}, momentum
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    batches=st.integers(1, 3),
+    short=st.lists(st.integers(0, 3), min_size=1, max_size=4),
+    blocks=st.sampled_from([("0", "2"), ("0",), ("2",), ()]),
+    method=st.sampled_from(["tpsgd", "backprop"]),
+    momentum=st.sampled_from([0.0, 0.9]),
+    epochs=st.integers(1, 2),
+    own=st.booleans(),
+)
+def test_devices_learn_as_if_alone(
+    batches: int, short: list[int], blocks: tuple[str, ...], method: str, momentum: float, epochs: int, own: bool
+) -> None:
+    learner = make_learner(method=method, momentum=momentum, epochs=epochs, weight_decay=0.01)
+    counts = [4 * batches - missing for missing in short]
+    x, y, counted = draw(counts)
+    cohort = Cohort(learner, len(counts))
+    start = learner.initial_weights()
+    if own:
+        generator = np.random.default_rng(0)
+        each = {n: generator.normal(size=(len(counts), w.size)).astype(np.float32) for n, w in start.items()}
+    else:
+        each = {name: np.tile(packed, (len(counts), 1)) for name, packed in start.items()}
+    cohort.load(each if own else start)
+    predicted, loss = cohort.learn(x, y, counted, blocks)
+    for d, count in enumerate(counts):
+        alone = by_itself(learner, {n: w[d] for n, w in each.items()}, x[d, :count], y[d, :count], blocks)
+        assert torch.equal(predicted[d, :count], alone[0])
+        if method == "tpsgd" and "2" not in blocks:
+            assert loss[d].isnan()
+        elif blocks:
+            assert loss[d].item() == pytest.approx(alone[1], rel=1e-4)
+        for name, packed in alone[2].items():
+            np.testing.assert_allclose(cohort.weights(name)[d], packed, rtol=1e-3, atol=1e-5)
+        for name, packed in alone[3].items():
+            np.testing.assert_allclose(cohort.momentum(name)[d], packed, rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize("method", ["tpsgd", "backprop"])
+def test_momentum_goes_on_where_it_was_put_aside(method: str) -> None:
+    learner = make_learner(method=method, momentum=0.9)
+    x, y, counts = draw([8, 7])
+    whole, halves = Cohort(learner, 2), Cohort(learner, 2)
+    for cohort in (whole, halves):
+        cohort.load(learner.initial_weights())
+    whole.learn(x, y, counts, ("0", "2"))
+    whole.learn(x, y, counts, ("0", "2"))
+
+    halves.learn(x, y, counts, ("0", "2"))
+    weights = {name: halves.weights(name) for name in learner.sizes}
+    momentum = {name: halves.momentum(name) for name in learner.sizes}
+    halves.learn(-x, y, counts, ("0", "2"))  # other devices come and go
+    assert not np.array_equal(halves.weights("0"), weights["0"]), "what was put aside is a copy"
+    assert not np.array_equal(halves.momentum("0"), momentum["0"])
+    halves.load(weights)
+    halves.load_momentum(momentum)
+    halves.learn(x, y, counts, ("0", "2"))
+    for name in learner.sizes:
+        np.testing.assert_array_equal(halves.weights(name), whole.weights(name))
+
+
+def test_weights_off_the_wire_are_loaded_without_a_warning() -> None:
+    learner = make_learner()
+    start = {name: np.frombuffer(packed.tobytes(), np.float32) for name, packed in learner.initial_weights().items()}
+    cohort = Cohort(learner, 2)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        cohort.load(start)
+    x, y, counts = draw([4, 4])
+    cohort.learn(x, y, counts, ("0", "2"))
+    np.testing.assert_array_equal(start["0"], learner.initial_weights()["0"])
+
+
+def test_all_devices_need_the_same_number_of_batches() -> None:
+    cohort = Cohort(make_learner(), 2)
+    with pytest.raises(ModelError, match="not all 0 in a batch"):
+        cohort.learn(*draw([8, 4]), ("0", "2"))
+
+
+def test_a_stack_leaves_its_model_alone() -> None:
+    model = nn.Sequential(nn.Linear(4, 3), nn.Tanh(), nn.Linear(3, 2, bias=False))
+    model[0].weight.requires_grad_(False)
+    many = stack(model, 3)
+    assert [tuple(p.shape) for p in many.parameters()] == [(3, 3, 4), (3, 3), (3, 2, 3)]
+    assert [p.requires_grad for p in many.parameters()] == [False, True, True]
+    assert all(p.is_contiguous() for p in many.parameters())
+    x = torch.randn(3, 5, 4)
+    torch.testing.assert_close(Chain(many).forward(x), model(x))
+    with torch.no_grad():
+        many[2].weight.zero_()
+    assert model[2].weight.any()
+
+
+@pytest.mark.parametrize(
+    ("model", "devices", "message"),
+    [
+        (nn.Sequential(nn.Linear(4, 2)), 0, "at least one device, got 0"),
+        (stack(nn.Sequential(nn.Linear(4, 2)), 2), 3, "a stack of 2 devices already"),
+        (nn.Sequential(nn.Linear(4, 2), nn.LayerNorm(2), nn.Linear(2, 2)), 2, "other layers"),
+        (nn.Sequential(nn.Linear(4, 2), nn.Flatten()), 2, "other layers"),
+        (nn.Sequential(nn.Flatten(), nn.Linear(4, 2)), 2, "other layers"),
+        (nn.Linear(4, 2), 2, r"nn.Sequential"),
+    ],
+)
+def test_what_cannot_be_stacked(model: nn.Sequential, devices: int, message: str) -> None:
+    with pytest.raises(ModelError, match=message):
+        stack(model, devices)
