@@ -25,12 +25,12 @@ LEARNING_RATES = (1.0, 3.0, 10.0, 30.0, 100.0)
 HELD_BACK = 5000
 
 
-def spectral_norm(rule: LinearRule, x: Tensor) -> Tensor:
+def spectral_norm(rule: LinearRule, x: Tensor, weights: Tensor | None = None) -> Tensor:
     """Squared spectral norm of the batch over its size, by two power iterations: a single sample's squared norm."""
     c = torch.ones(len(x), 1)
     for _ in range(2):
         c = x @ (x.mT @ (c / torch.linalg.vector_norm(c)))
-    return (torch.linalg.vector_norm(c) / len(x)).expand(len(x))
+    return torch.linalg.vector_norm(c) / len(x)
 
 
 class Louder(TPSGD):
@@ -55,7 +55,7 @@ def main() -> None:
     """Try every divisor at every learning rate."""
     train, _ = load("mnist").split()
     x, y = torch.from_numpy(train.x), torch.from_numpy(train.y)
-    plain = LinearRule.squared_norm
+    plain = LinearRule.mean_squared_norm
     rows = []
     for name, norm, kind in (
         ("mean squared norm", plain, TPSGD),
@@ -63,10 +63,10 @@ def main() -> None:
         ("squared spectral norm", spectral_norm, TPSGD),
         ("squared spectral norm, logits x 3", spectral_norm, Louder),
     ):
-        LinearRule.squared_norm = norm  # type: ignore[method-assign]
+        LinearRule.mean_squared_norm = norm  # type: ignore[method-assign]
         errors = {f"{lr:g}": error(lambda m, k=kind, r=lr: k(m, seed=7, lr=r), x, y) for lr in LEARNING_RATES}
         rows.append({"divided by": name, **errors})
-    LinearRule.squared_norm = plain  # type: ignore[method-assign]
+    LinearRule.mean_squared_norm = plain  # type: ignore[method-assign]
     errors = {f"{lr:g}": error(lambda m, r=lr: Backprop(m, lr=r / 100), x, y) for lr in LEARNING_RATES}
     rows.append({"divided by": "backpropagation, learning rate / 100", **errors})
     publish("step_divisor", "Error in % after one epoch, by learning rate", rows)

@@ -49,7 +49,9 @@ class TPSGD(torch.optim.Optimizer):
         As in ``torch.optim.SGD``.
     normalize
         Divide each block's step by one plus the mean squared norm of its input, as normalised LMS does (the one is
-        the bias's input), so that one learning rate serves every width and scale.
+        the bias's input), and add up the steps of a batch's samples instead of averaging them: a batch moves a block
+        as far as its samples would one by one. So one learning rate serves every width, scale and batch size, up to
+        batches of some hundred samples.
     classes
         The keys of the classes, in the order of the last block's outputs; their indices by default.
 
@@ -194,13 +196,17 @@ class TPSGD(torch.optim.Optimizer):
         return a
 
     def _scale(self, block: Block, x: Tensor, target: Tensor, weights: Tensor | None) -> float | Tensor:
-        """Return what each sample's error counts for: its share in the batch, divided if the step is normalised."""
-        scale = 1.0 / target.shape[-2] if weights is None else weights.unsqueeze(-1)
+        """Return what each sample's error counts for: its share in the mean, or in the normalised sum."""
         if not self.normalize:
-            return scale
+            return 1.0 / target.shape[-2] if weights is None else weights.unsqueeze(-1)
         norm = block.rule.mean_squared_norm(x, weights)
         # PyTorch takes ten times as long as Python to work with one number.
-        return scale / (1.0 + (norm[:, None, None] if norm.dim() else norm.item()))
+        divisor = 1.0 + (norm[:, None, None] if norm.dim() else norm.item())
+        if weights is None:
+            return 1.0 / divisor
+        # Kish's effective size of the batch: its number of samples where they count alike.
+        size = 1.0 / weights.square().sum(-1)
+        return weights.unsqueeze(-1) * (size[..., None, None] / divisor)
 
     def _compare(self, block: Block, a: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
         """Return the loss of each sample, and the error at the block's output, ``[..., batch, features]``."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any
@@ -73,7 +74,7 @@ class Rule(ABC):
         x = x.flatten(2 if self.devices else 1)
         if weights is None:
             total: Tensor = torch.linalg.vector_norm(x, dim=(-2, -1))
-            return total.square_().div_(x.shape[-2])
+            return total.div_(math.sqrt(x.shape[-2])).square_()  # in this order half precision does not overflow
         norms: Tensor = torch.linalg.vector_norm(x, dim=-1)
         return norms.square_().mul_(weights).sum(-1)
 

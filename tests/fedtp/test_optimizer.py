@@ -93,7 +93,7 @@ class Reference:
                 values = self.loss(flat, one_hot @ rows)
             value = (values * share).sum()
             if trained is None or i in trained:
-                divisor = 1 + (x.flatten(1).square().sum(1) * share).sum() if self.normalize else 1
+                divisor = (1 + (x.flatten(1).square().sum(1) * share).sum()) * share.square().sum() if self.normalize else 1
                 for parameter, gradient in zip(
                     block.parameters(), torch.autograd.grad(value, list(block.parameters())), strict=True
                 ):

@@ -145,9 +145,14 @@ def test_generic_rule(make: Callable[[], nn.Module]) -> None:
         torch.testing.assert_close(parameter.detach(), expected, msg=name)
 
 
+def test_the_norm_of_a_large_batch_fits_half_precision() -> None:
+    x = torch.ones(200, 500, dtype=torch.float16)
+    assert rule_for(nn.Linear(500, 2)).mean_squared_norm(x, None).item() == pytest.approx(500, rel=1e-2)
+
+
 def test_indices_count_as_one_hot_vectors() -> None:
     rule = rule_for(nn.Embedding(10, 3))
-    assert rule.mean_squared_norm(torch.tensor([[1, 9], [0, 0]]), None).item() == 2
+    assert rule.mean_squared_norm(torch.tensor([[1, 9], [0, 0]]), None).item() == pytest.approx(2)
 
 
 def test_a_layer_with_several_outputs_is_named() -> None:
