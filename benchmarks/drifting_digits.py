@@ -16,7 +16,7 @@ from machine import publish
 from simulations import Run, Scenario, simulate
 
 TUNING_SEED = 100
-LEARNING_RATES = {"tpsgd": (1.0, 3.0, 10.0, 30.0, 100.0), "backprop": (0.02, 0.05, 0.1, 0.2, 0.5)}
+LEARNING_RATES = {"tpsgd": (0.1, 0.3, 1.0, 3.0, 10.0), "backprop": (0.02, 0.05, 0.1, 0.2, 0.5)}
 WINDOW = 3
 
 
@@ -26,7 +26,7 @@ def run(seed: int, *settings: str) -> Run:
 
 
 def recovery_rounds(done: Run) -> float:
-    """Rounds after the drift begins until accuracy over 3 rounds is back at 95 % of that over the 5 rounds before it.
+    """Count rounds from the drift until accuracy over 3 rounds is back at 95 % of that over the 5 rounds before it.
 
     Infinite if it does not come back.
     """

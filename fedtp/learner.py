@@ -45,9 +45,7 @@ class Learner:
         self.spec = spec
         self.features = features
         self.classes = classes
-        self.model: nn.Sequential = mlp(
-            features, spec.hidden, classes, activation=spec.activation, seed=spec.seed
-        )
+        self.model: nn.Sequential = mlp(features, spec.hidden, classes, activation=spec.activation, seed=spec.seed)
         self.chain = Chain(self.model)
         self.sizes = {block.name: block.size for block in self.chain}
 
@@ -59,9 +57,7 @@ class Learner:
         """Return the optimizer of the spec for `model`, which may be a stack of devices."""
         spec = self.spec
         if spec.method == "backprop":
-            return Backprop(
-                model, lr=spec.lr, loss=spec.loss, momentum=spec.momentum, weight_decay=spec.weight_decay
-            )
+            return Backprop(model, lr=spec.lr, loss=spec.loss, momentum=spec.momentum, weight_decay=spec.weight_decay)
         return TPSGD(
             model,
             seed=spec.seed,

@@ -78,9 +78,7 @@ class LearnerSpec(BaseModel):
     def _loss_fits_space(self) -> Self:
         if self.space == "target" and self.loss == "cross-entropy":
             text = 'space is "target", but the loss "cross-entropy" compares with labels: choose '
-            raise Conflict(
-                [Problem(("space",), text + 'space = "label", or the loss "squared" or "absolute"')]
-            )
+            raise Conflict([Problem(("space",), text + 'space = "label", or the loss "squared" or "absolute"')])
         return self
 
     def to_config(self, prefix: str = "learner.") -> dict[str, ConfigValue]:

@@ -162,9 +162,7 @@ class Projection:
     def __post_init__(self) -> None:
         object.__setattr__(self, "seed", _whole("seed", self.seed, least=0))
         if self.kind not in get_args(Kind):
-            raise ModelError(
-                f"the projection kind is {self.kind!r}: choose one of {', '.join(get_args(Kind))}"
-            )
+            raise ModelError(f"the projection kind is {self.kind!r}: choose one of {', '.join(get_args(Kind))}")
         object.__setattr__(self, "keys", self._class_keys())
         if isinstance(self.classes, Sequence):
             object.__setattr__(self, "classes", tuple(self.classes))
@@ -173,9 +171,7 @@ class Projection:
         if isinstance(self.classes, int | np.integer):
             return tuple(range(_whole("number of classes", self.classes, least=1)))
         if isinstance(self.classes, str) or not isinstance(self.classes, Sequence):
-            raise ModelError(
-                f"the classes are {self.classes!r}: give their number, or the list of their labels"
-            )
+            raise ModelError(f"the classes are {self.classes!r}: give their number, or the list of their labels")
         if self.kind == "orthogonal":
             raise ModelError(
                 "an orthogonal projection needs a fixed number of classes, not labels that may become more: "
@@ -293,9 +289,7 @@ def _log(x: NDArray[np.float64]) -> NDArray[np.float64]:
     return exponent * _LOG_2 + 2.0 * s * _polynomial(_ATANH, s * s)
 
 
-def _ratio(
-    coefficients: tuple[tuple[float, ...], tuple[float, ...]], x: NDArray[np.float64]
-) -> NDArray[np.float64]:
+def _ratio(coefficients: tuple[tuple[float, ...], tuple[float, ...]], x: NDArray[np.float64]) -> NDArray[np.float64]:
     numerator, denominator = coefficients
     return _polynomial(numerator, x) / _polynomial(denominator, x)
 

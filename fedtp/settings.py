@@ -108,9 +108,7 @@ def _plain(name: object) -> str:
     return str(name).lower().replace("_", "-")
 
 
-def problems(
-    error: ValidationError, model: type[BaseModel], data: object, prefix: Path = ()
-) -> list[Problem]:
+def problems(error: ValidationError, model: type[BaseModel], data: object, prefix: Path = ()) -> list[Problem]:
     """Say in sentences what pydantic found.
 
     Parameters
@@ -160,9 +158,7 @@ class _Schema:
     def __init__(self, model: type[BaseModel]) -> None:
         self.root = _json_schema(model)
 
-    def problems(
-        self, kind: str, loc: Path, context: Mapping[str, Any], data: object, prefix: Path
-    ) -> list[Problem]:
+    def problems(self, kind: str, loc: Path, context: Mapping[str, Any], data: object, prefix: Path) -> list[Problem]:
         """Translate one of pydantic's errors."""
         path, node, value = self.walk(loc, data)
         if kind in ("union_tag_invalid", "union_tag_not_found"):
@@ -249,13 +245,7 @@ class _Schema:
         if fixed:
             return f"a list of {len(fixed)}, each {self.allowed(fixed[0])}"
         least, most = node.get("minItems"), node.get("maxItems")
-        size = (
-            f" of {least or 0} to {_number(most)} entries"
-            if most
-            else f" of at least {least}"
-            if least
-            else ""
-        )
+        size = f" of {least or 0} to {_number(most)} entries" if most else f" of at least {least}" if least else ""
         return f"a list{size}, each {self.allowed(node['items'])}"
 
     def _where_it_belongs(self, path: Path, data: object, prefix: Path) -> str:

@@ -43,28 +43,20 @@ def scenarios(
     table.add_column("devices", justify="right")
     table.add_column("rounds", justify="right")
     for name, scenario in found.items():
-        table.add_row(
-            name, escape(scenario.title), f"{scenario.device_count:,}", f"{scenario.server.rounds:,}"
-        )
+        table.add_row(name, escape(scenario.title), f"{scenario.device_count:,}", f"{scenario.server.rounds:,}")
     Console().print(table)
 
 
 def simulate(
     scenario: Annotated[str, typer.Argument(metavar="NAME_OR_FILE", show_default=False)],
-    out: Annotated[
-        Path | None, typer.Option(help="Folder for the results.", show_default="runs/NAME-SEED")
-    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for the results.", show_default="runs/NAME-SEED")] = None,
     settings: Annotated[
         list[str] | None,
-        typer.Option(
-            "--set", metavar="KEY=VALUE", help="Change a setting, such as server.rounds=10. Repeatable."
-        ),
+        typer.Option("--set", metavar="KEY=VALUE", help="Change a setting, such as server.rounds=10. Repeatable."),
     ] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Instead of the scenario's own seed.")] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="That PyTorch computes with.")] = None,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print the summary as JSON, and nothing else.")
-    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON, and nothing else.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace an earlier run in the folder.")] = False,
 ) -> None:
     """Simulate a fleet and write what happened to a folder, with a report to look at.
@@ -124,9 +116,7 @@ def _state(round_: Round) -> str:
 
 
 def _table(title: str, summary: Mapping[str, Any]) -> Table:
-    table = Table(
-        "", "", box=None, show_header=False, pad_edge=False, title=escape(title), title_justify="left"
-    )
+    table = Table("", "", box=None, show_header=False, pad_edge=False, title=escape(title), title_justify="left")
     for label, text in _lines(summary):
         table.add_row(label, text)
     return table

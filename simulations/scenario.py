@@ -52,9 +52,7 @@ Seconds = Annotated[float, Field(ge=0, le=1e9)]
 PositiveSeconds = Annotated[float, Field(gt=0, le=1e9)]
 Share = Annotated[float, Field(gt=0, le=1)]
 Mbps = Annotated[float, Field(gt=0, le=1e6)]
-Line = Annotated[
-    str, Field(pattern=r"^[^\r\n]*$", max_length=200, description="one line of at most 200 characters")
-]
+Line = Annotated[str, Field(pattern=r"^[^\r\n]*$", max_length=200, description="one line of at most 200 characters")]
 
 
 def _known(name: str) -> str:
@@ -212,9 +210,7 @@ class DriftSpec(_Table):
             if self.kind == kind and value == 0:
                 found.append(Problem((key,), f"{key} is missing: a {kind} drift needs a time above 0"))
             elif self.kind != kind and value > 0:
-                found.append(
-                    Problem((key,), f"{key} is {value:g}, but only a {kind} drift has one: leave it out")
-                )
+                found.append(Problem((key,), f"{key} is {value:g}, but only a {kind} drift has one: leave it out"))
         return _or_conflict(self, found)
 
 

@@ -71,9 +71,7 @@ def load(
     """
     if name not in names():
         close = difflib.get_close_matches(name, names(), n=1, cutoff=0.0)
-        raise DataError(
-            f"there is no data set {name!r}: did you mean {close[0]!r}? (known: {', '.join(names())})"
-        )
+        raise DataError(f"there is no data set {name!r}: did you mean {close[0]!r}? (known: {', '.join(names())})")
     if path is not None and name not in FROM_FILES:
         raise DataError(f"data set {name} is not read from files of yours: leave out the path {str(path)!r}")
     if samples is not None and name not in STREAMS:

@@ -81,9 +81,7 @@ class Generator(_Concept):
     parameters: dict[str, bool | int | float | str]
 
 
-AnyConcept: TypeAlias = Annotated[
-    Identity | Rotation | LabelSwap | Gain | Generator, Field(discriminator="kind")
-]
+AnyConcept: TypeAlias = Annotated[Identity | Rotation | LabelSwap | Gain | Generator, Field(discriminator="kind")]
 
 
 def apply(concept: AnyConcept, dataset: DataSet) -> DataSet:
@@ -127,17 +125,13 @@ def apply(concept: AnyConcept, dataset: DataSet) -> DataSet:
         case Gain():
             if dataset.is_image:
                 raise DataError(f"concept gain needs a table, but data set {dataset.name!r} holds images")
-            columns = [
-                _index(feature, dataset.feature_names, "feature", dataset) for feature in concept.features
-            ]
+            columns = [_index(feature, dataset.feature_names, "feature", dataset) for feature in concept.features]
             factors = np.ones(dataset.x.shape[1], dtype=np.float32)
             factors[columns or slice(None)] = concept.factor
             return replace(dataset, x=dataset.x * factors)
         case Generator():
             if dataset.generate is None:
-                raise DataError(
-                    f"concept generator suits drawn data only, but data set {dataset.name!r} is as it is"
-                )
+                raise DataError(f"concept generator suits drawn data only, but data set {dataset.name!r} is as it is")
             x, y = dataset.generate(concept.parameters)
             return replace(dataset, x=x, y=y)
 

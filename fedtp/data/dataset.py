@@ -67,9 +67,7 @@ class DataSet:
     feature_names: tuple[str, ...]
     ordered: bool = False
     test_rows: int = 0
-    generate: Callable[[Mapping[str, object]], tuple[Features, Labels]] | None = field(
-        default=None, repr=False
-    )
+    generate: Callable[[Mapping[str, object]], tuple[Features, Labels]] | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         columns = prod(self.shape)

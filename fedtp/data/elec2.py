@@ -88,9 +88,7 @@ def _read(file: Path) -> tuple[np.ndarray, np.ndarray]:
     bad = np.flatnonzero(~np.isfinite(values).all(axis=1) | ~np.isin(labels, CLASSES))
     if not len(labels) or len(bad):
         where = (
-            f"row {bad[0] + 1} has a value missing or a class other than UP and DOWN"
-            if len(bad)
-            else "it has no rows"
+            f"row {bad[0] + 1} has a value missing or a class other than UP and DOWN" if len(bad) else "it has no rows"
         )
         raise DataError(f"{file} is damaged: {where}")
     return values, labels == "UP"

@@ -179,9 +179,7 @@ def _draw(
         values = np.array([list(x.values()) for x in inputs], dtype=np.float64)
         y = np.array(labels, dtype=np.int64)
     except (ArithmeticError, LookupError, TypeError, ValueError, UserWarning) as error:
-        raise DataError(
-            f"River cannot draw {samples} samples from {_call(name, parameters)}: {error}"
-        ) from None
+        raise DataError(f"River cannot draw {samples} samples from {_call(name, parameters)}: {error}") from None
     # River leaves SEA's number of classes open, and counts one for anomalies: both are yes-or-no tasks.
     return values, y, names, max(generator.n_classes or 0, 2)
 

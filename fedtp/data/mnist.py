@@ -48,10 +48,7 @@ def load_mnist(path: str | Path | None = None) -> DataSet:
     LeCun, Bottou, Bengio, Haffner, "Gradient-based learning applied to document recognition", 1998.
     """
     files = [
-        f"{part}-{kind}-ubyte{end}"
-        for part in PARTS
-        for kind in ("images-idx3", "labels-idx1")
-        for end in (".gz", "")
+        f"{part}-{kind}-ubyte{end}" for part in PARTS for kind in ("images-idx3", "labels-idx1") for end in (".gz", "")
     ]
     folder = find_folder(
         "mnist",
@@ -139,9 +136,7 @@ def read_idx(file: Path, dimensions: int) -> NDArray[np.uint8]:
             f"{file} is not an IDX file: it starts with {content[:4].hex(' ') or 'nothing'}, not with 00 00"
         )
     if content[2] != UNSIGNED_BYTES:
-        raise DataError(
-            f"{file} holds values of IDX type 0x{content[2]:02x}, but unsigned bytes (0x08) are expected"
-        )
+        raise DataError(f"{file} holds values of IDX type 0x{content[2]:02x}, but unsigned bytes (0x08) are expected")
     if content[3] != dimensions:
         raise DataError(f"{file} has {content[3]} dimensions, but {dimensions} are expected")
     if len(content) < start:
@@ -151,7 +146,6 @@ def read_idx(file: Path, dimensions: int) -> NDArray[np.uint8]:
         wrong = "is truncated" if len(content) < start + prod(shape) else "is too long"
         sizes = " x ".join(str(size) for size in shape)
         raise DataError(
-            f"{file} {wrong}: its header promises {sizes} = {prod(shape)} values, "
-            f"and {len(content) - start} follow"
+            f"{file} {wrong}: its header promises {sizes} = {prod(shape)} values, and {len(content) - start} follow"
         )
     return np.frombuffer(content, dtype=np.uint8, offset=start).reshape(shape)

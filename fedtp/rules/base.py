@@ -78,6 +78,26 @@ class Rule(ABC):
         norms: Tensor = torch.linalg.vector_norm(x, dim=-1)
         return norms.square_().mul_(weights).sum(-1)
 
+    def spectral_norm(self, x: Tensor, weights: Tensor | None) -> Tensor:
+        """Return the largest eigenvalue of the batch's second moment ``Σ share x xᵀ``, ``[]`` or ``[devices]``.
+
+        It is the mean squared norm where all samples point the same way, and far below it where they differ. Two
+        power iterations give it from below, closely enough for a step size.
+
+        Parameters
+        ----------
+        x, weights
+            As `mean_squared_norm` takes them.
+        """
+        x = x.flatten(2 if self.devices else 1)
+        shares = x.new_full((x.shape[-2], 1), 1 / x.shape[-2]) if weights is None else weights.unsqueeze(-1)
+        v = shares
+        for _ in range(2):
+            v = v / torch.linalg.vector_norm(v, dim=(-2, -1), keepdim=True).clamp_min_(1e-30)
+            v = shares * (x @ (x.mT @ v))
+        largest: Tensor = torch.linalg.vector_norm(v, dim=(-2, -1))
+        return largest
+
     @abstractmethod
     def forward_flops(self, x: Tensor) -> int:
         """Count the floating-point operations of `apply` for one sample, given a batch."""

@@ -37,9 +37,14 @@ class GenericRule(Rule):
 
     def mean_squared_norm(self, x: Tensor, weights: Tensor | None) -> Tensor:
         """Return `Rule.mean_squared_norm`; an index, as ``nn.Embedding`` takes it, stands for a one-hot vector."""
-        if not x.is_floating_point():
-            x = torch.ones_like(x, dtype=self.parameters[0].dtype)
-        return super().mean_squared_norm(x, weights)
+        return super().mean_squared_norm(self._vectors(x), weights)
+
+    def spectral_norm(self, x: Tensor, weights: Tensor | None) -> Tensor:
+        """Return `Rule.spectral_norm`, as if all indices were the same one: the cautious answer."""
+        return super().spectral_norm(self._vectors(x), weights)
+
+    def _vectors(self, x: Tensor) -> Tensor:
+        return x if x.is_floating_point() else torch.ones_like(x, dtype=self.parameters[0].dtype)
 
     def forward_flops(self, x: Tensor) -> int:
         """Count by PyTorch's own counter, on a copy: counting must not move a normalisation's statistics."""

@@ -67,6 +67,7 @@ class Reference:
         self.blocks = [nn.Sequential(*copy.deepcopy(layers)) for layers in blocks]
         self.names = [str(start + sum(map(len, blocks[:i]))) for i in range(len(blocks))]
         self.loss, self.space, self.normalize = LOSSES[loss], space, normalize
+        self.curvature, self.gain = (1 / 8, 3) if loss == "cross_entropy" else (1, 1)
         self.projection = Projection(seed, kind=projection, classes=blocks[-1][0].out_features)  # type: ignore[arg-type]
         self.sgd = [
             torch.optim.SGD(block.parameters(), lr=lr, momentum=momentum, weight_decay=weight_decay)
@@ -88,12 +89,12 @@ class Reference:
             if i == last:
                 values = self.loss(flat, one_hot)
             elif self.space == "label":
-                values = self.loss(flat @ rows.T / math.sqrt(flat.shape[1]), one_hot)
+                values = self.loss(self.gain * flat @ rows.T / math.sqrt(flat.shape[1]), one_hot)
             else:
                 values = self.loss(flat, one_hot @ rows)
             value = (values * share).sum()
             if trained is None or i in trained:
-                divisor = (1 + (x.flatten(1).square().sum(1) * share).sum()) * share.square().sum() if self.normalize else 1
+                divisor = self.divisor(x.flatten(1), share) if self.normalize else 1
                 for parameter, gradient in zip(
                     block.parameters(), torch.autograd.grad(value, list(block.parameters())), strict=True
                 ):
@@ -102,6 +103,17 @@ class Reference:
                 losses[name] = value.detach()
             x = a.detach()
         return losses
+
+    def divisor(self, x: Tensor, share: Tensor) -> Tensor:
+        """Of the mean gradient: what makes of it the sum of normalised steps, held back where samples are alike."""
+        size = 1 / share.square().sum()
+        norm = (x.square().sum(1) * share).sum()
+        if len(x) > 1:
+            v = share
+            for _ in range(2):
+                v = share * (x @ x.T @ (v / v.norm().clamp_min(1e-30)))
+            norm = torch.maximum(norm, self.curvature * size * v.norm())
+        return (1 + norm) / size
 
     def parameters(self) -> Iterator[nn.Parameter]:
         for block in self.blocks:

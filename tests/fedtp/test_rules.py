@@ -166,3 +166,30 @@ def test_counting_work_leaves_statistics_alone() -> None:
     assert rule_for(layer).forward_flops(torch.randn(4, 3)) == 12
     assert all(torch.equal(value, before[name]) for name, value in layer.state_dict().items())
     assert layer.training
+
+
+@settings(max_examples=30, deadline=None)
+@given(batch=st.integers(1, 8), features=st.integers(1, 6), seed=st.integers(0, 1000))
+def test_spectral_norm_is_the_largest_eigenvalue_from_below(batch: int, features: int, seed: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    x = torch.randn(batch, features, generator=generator, dtype=torch.float64)
+    weights = torch.rand(batch, generator=generator, dtype=torch.float64)
+    weights /= weights.sum()
+    rule = rule_for(nn.Linear(features, 2))
+    for shares in (None, weights):
+        moment = x.T @ (x / batch if shares is None else shares[:, None] * x)
+        largest = torch.linalg.eigvalsh(moment)[-1].item()
+        found = rule.spectral_norm(x, shares).item()
+        assert found <= largest * (1 + 1e-9) or shares is not None
+        mean = rule.mean_squared_norm(x, shares).item()
+        assert found <= mean * (1 + 1e-9) or shares is not None
+        if batch == 1:
+            assert found == pytest.approx(mean)
+
+
+def test_spectral_norm_of_samples_that_point_the_same_way() -> None:
+    x = torch.tensor([[3.0, 4.0]] * 5)
+    rule = rule_for(nn.Linear(2, 2))
+    assert rule.spectral_norm(x, None).item() == pytest.approx(25)
+    assert rule.spectral_norm(x, torch.full((5,), 0.2)).item() == pytest.approx(25)
+    assert rule.spectral_norm(torch.zeros(5, 2), None).item() == 0
