@@ -101,12 +101,15 @@ class Learner:
             Names of the blocks that are trained; all by default, none for a prediction only.
         """
         forward = self._forward_flops
-        trained = [name for name in forward if blocks is None or name in blocks]
-        total = sum(forward.values()) + sum(forward[name] for name in trained)
-        first, *_, last = [*forward, list(forward)[-1]]
+        scoring = sum(forward.values())
+        trained = [block for block in self.chain if blocks is None or block.name in blocks]
+        updating = sum(forward[block.name] for block in trained)
+        first, last = self.chain.blocks[0], self.chain.blocks[-1]
         if self.spec.method == "backprop":
-            return total + (sum(forward.values()) - forward[first] if trained else 0)
-        return total + sum(4 * b.outputs * self.classes for b in self.chain if b.name in trained and b.name != last)
+            passing_back = scoring - forward[first.name] if trained else 0
+        else:
+            passing_back = sum(4 * block.outputs * self.classes for block in trained if block is not last)
+        return scoring + updating + passing_back
 
 
 @lru_cache(maxsize=32)

@@ -36,7 +36,7 @@ fraction = 0.4
 
 @pytest.fixture(scope="module")
 def run(small) -> Run:
-    return simulate(small("learner.hidden=[20, 12]", "learner.lr=2.0", "server.rounds=6", toml=DRIFT))
+    return simulate(small("learner.hidden=[20, 12]", "learner.lr=0.3", "server.rounds=6", toml=DRIFT))
 
 
 @pytest.fixture(scope="module")
