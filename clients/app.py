@@ -13,10 +13,11 @@ from fedtp.data.stream import Stream
 from fedtp.errors import FedtpError
 from fedtp.learner import learner_of
 from fedtp.loading import load_object
+from fedtp.run_config import ConfigValue
 from fedtp.wire import Order
 
 #: Opens a device's stream, given Flower's run config and node config in one.
-OpenStream = Callable[[Mapping[str, bool | int | float | str]], Stream]
+OpenStream = Callable[[Mapping[str, ConfigValue]], Stream]
 
 #: Flower's code for an exception of the ClientApp's.
 _CLIENT_APP_RAISED = 2
@@ -29,7 +30,7 @@ def make_client_app(open_stream: OpenStream | None = None) -> ClientApp:
     ----------
     open_stream
         From a device's config to its stream. By default the function that the run config names by import path
-        under ``stream``, as in ``"simulations.streams:open_stream"``.
+        under ``stream``, as in ``"simulations.world:open_stream"``.
     """
     app = ClientApp()
 

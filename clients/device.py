@@ -7,16 +7,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 from flwr.app import ArrayRecord, ConfigRecord, RecordDict
-from numpy.typing import NDArray
 
 from clients.detection import make_detector
+from fedtp.blocks import Packed
 from fedtp.data.stream import Stream
 from fedtp.learner import Learner
 from fedtp.wire import pack_array, unpack_array
-
-Packed = NDArray[np.float32]
 
 
 @dataclass
@@ -30,7 +27,7 @@ class Device:
     stream
         Where its samples come from.
     weights
-        The model it has, packed by block; after its first order, all of it.
+        The model it has, packed by block: at first the one that the fleet begins with.
     momentum
         The optimizer's memory, packed by block; empty before it first learns, and without momentum.
     detector

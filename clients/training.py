@@ -17,7 +17,8 @@ import torch
 from numpy.typing import NDArray
 
 from clients.detection import detect
-from clients.device import Device, Packed
+from clients.device import Device
+from fedtp.blocks import Packed
 from fedtp.cohort import Cohort
 from fedtp.data.stream import Samples
 from fedtp.errors import DataError, WireError

@@ -10,11 +10,16 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, TypeGuard
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from fedtp.errors import ModelError
 from fedtp.rules import Rule, Tail, rule_for, tail_for
+
+#: A packed block, ``[size]``.
+Packed = NDArray[np.float32]
 
 
 class Block:
@@ -84,16 +89,23 @@ class Block:
 
     def pack(self) -> Tensor:
         """Return the parameters as one vector, ``[size]``, or ``[devices, size]`` for a stack of devices."""
-        start = 1 if self.devices else 0
-        return torch.cat([p.detach().flatten(start) for p in self.parameters], -1)
+        return self.join(self.parameters)
+
+    def join(self, parts: Iterable[Tensor]) -> Tensor:
+        """Return as one vector what is shaped as the parameters are: them, or their momentum."""
+        return torch.cat([part.detach().flatten(1 if self.devices else 0) for part in parts], -1)
+
+    def split(self, packed: Tensor) -> list[Tensor]:
+        """Return the parts of a packed vector, each shaped as its parameter, the device axis as in the vector."""
+        shapes = [p.shape[1:] if self.devices else p.shape for p in self.parameters]
+        parts = packed.split([shape.numel() for shape in shapes], -1)
+        return [part.reshape(*part.shape[:-1], *shape) for part, shape in zip(parts, shapes, strict=True)]
 
     def unpack(self, packed: Tensor) -> None:
         """Set the parameters from one vector, which every device of a stack gets, or from ``[devices, size]``."""
-        sizes = [p[0].numel() if self.devices else p.numel() for p in self.parameters]
         with torch.no_grad():
-            for parameter, part in zip(self.parameters, packed.split(sizes, -1), strict=True):
-                shape = parameter.shape[1:] if self.devices else parameter.shape
-                parameter.copy_(part.reshape(*part.shape[:-1], *shape))
+            for parameter, part in zip(self.parameters, self.split(packed), strict=True):
+                parameter.copy_(part)
 
     @property
     def devices(self) -> int:
@@ -175,6 +187,9 @@ class Chain:
 
     def __len__(self) -> int:
         return len(self.blocks)
+
+    def __getitem__(self, name: str) -> Block:
+        return self.blocks[self._positions[name]]
 
     def enter(self, x: Tensor) -> Tensor:
         """Pass the input through the stem."""

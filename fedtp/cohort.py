@@ -80,20 +80,18 @@ class Cohort:
     def load_momentum(self, momentum: Mapping[str, NDArray[np.float32]]) -> None:
         """Set every block's momentum, ``[devices, size]``."""
         for block in self.chain:
-            packed = _tensor(momentum[block.name])
-            parts = packed.split([p[0].numel() for p in block.parameters], -1)
+            parts = block.split(_tensor(momentum[block.name]))
             for parameter, part in zip(block.parameters, parts, strict=True):
-                self.optimizer.state[parameter]["momentum_buffer"] = part.reshape(parameter.shape).clone()
+                self.optimizer.state[parameter]["momentum_buffer"] = part.clone()
 
     def weights(self, block: str) -> NDArray[np.float32]:
         """Return a block's weights now, ``[devices, size]``, as a copy."""
-        return next(b for b in self.chain if b.name == block).pack().numpy()
+        return self.chain[block].pack().numpy()
 
     def momentum(self, block: str) -> NDArray[np.float32]:
         """Return a block's momentum now, ``[devices, size]``, as a copy."""
-        found = next(b for b in self.chain if b.name == block)
-        state = self.optimizer.state
-        return torch.cat([state[p]["momentum_buffer"].flatten(1) for p in found.parameters], -1).numpy()
+        found, state = self.chain[block], self.optimizer.state
+        return found.join(state[p]["momentum_buffer"] for p in found.parameters).numpy()
 
     def learn(self, x: Tensor, y: Tensor, counts: Tensor, blocks: Collection[str]) -> tuple[Tensor, Tensor]:
         """Predict every sample, then learn from it, batch by batch.

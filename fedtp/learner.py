@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 from collections.abc import Mapping
 from functools import cache, cached_property, lru_cache
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import nn
 
 from fedtp.baselines import Backprop
-from fedtp.blocks import Chain
+from fedtp.blocks import Chain, Packed
 from fedtp.errors import ModelError
 from fedtp.learner_spec import LearnerSpec
 from fedtp.models import mlp
 from fedtp.optimizer import TPSGD
 from fedtp.run_config import ConfigValue
-
-Packed = NDArray[np.float32]
 
 
 class Learner:
@@ -52,6 +49,13 @@ class Learner:
     def initial_weights(self) -> dict[str, Packed]:
         """Return the weights that all devices start from, packed by block."""
         return {block.name: block.pack().numpy() for block in self.chain}
+
+    def network(self, weights: Mapping[str, Packed]) -> nn.Sequential:
+        """Return the network with other weights; its own stay, since all who start anew start from them."""
+        model = copy.deepcopy(self.model)
+        for block in Chain(model):
+            block.unpack(torch.tensor(weights[block.name]))
+        return model
 
     def optimizer(self, model: nn.Sequential) -> TPSGD | Backprop:
         """Return the optimizer of the spec for `model`, which may be a stack of devices."""

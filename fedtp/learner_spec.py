@@ -34,7 +34,7 @@ class LearnerSpec(BaseModel):
     lr, momentum, weight_decay
         As in ``torch.optim.SGD``, the same for every block.
     normalize
-        Divide each block's step by the squared norm of its input.
+        Divide each block's step by the squared norm of its input, and add up the steps of a batch (tpSGD).
     batch_size
         Samples per step.
     epochs

@@ -16,11 +16,9 @@ from typing import TypeVar, cast
 
 import numpy as np
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
-from numpy.typing import NDArray
 
+from fedtp.blocks import Packed
 from fedtp.errors import WireError
-
-Packed = NDArray[np.float32]
 
 R = TypeVar("R", ArrayRecord, ConfigRecord, MetricRecord)
 T = TypeVar("T")

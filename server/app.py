@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from flwr.app import ConfigRecord, Context, Message
 from flwr.serverapp import Grid, ServerApp
 
+from fedtp.blocks import Packed
 from fedtp.learner import Learner, learner_of
-from fedtp.wire import Packed
 from server.clock import Clock, SystemClock
-from server.layerwise import LayerwiseStrategy, Verdict, aggregation_for
+from server.layerwise import LayerwiseStrategy, Verdict, aggregation_for, score
 from server.settings import ServerSpec
 
 # Flower shows what its own logger and those below it are told.
@@ -144,9 +144,7 @@ def _wait_until(time: float, clock: Clock) -> None:
 
 
 def _log_round(done: Round) -> None:
-    reports = [verdict.report for verdict in done.verdicts.values() if verdict.report is not None]
-    samples = sum(report.samples for report in reports)
-    correct = sum(report.correct for report in reports)
+    samples, correct = score(done.verdicts.values())
     log.info(
         "round %d: %d orders, %d replies, accuracy %s",
         done.number,

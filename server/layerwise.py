@@ -19,9 +19,10 @@ from flwr.serverapp import Grid
 from flwr.serverapp import strategy as flower
 from flwr.serverapp.strategy import FedAvg, Strategy
 
+from fedtp.blocks import Packed
 from fedtp.errors import FedtpError, WireError
 from fedtp.learner import Learner
-from fedtp.wire import Order, Packed, Report, pack_array, unpack_array
+from fedtp.wire import Order, Report, pack_array, unpack_array
 from server.validation import check_update
 
 # Flower shows what its own logger and those below it are told.
@@ -179,6 +180,12 @@ class Verdict:
     report: Report | None = None
 
 
+def score(verdicts: Iterable[Verdict]) -> tuple[int, int]:
+    """Return how many samples the devices scored, and how many of them they predicted rightly."""
+    reports = [verdict.report for verdict in verdicts if verdict.report is not None]
+    return sum(report.samples for report in reports), sum(report.correct for report in reports)
+
+
 class LayerwiseStrategy(Strategy):
     """A Flower strategy that orders blocks and averages each over the devices that trained it.
 
@@ -285,11 +292,9 @@ class LayerwiseStrategy(Strategy):
         return ArrayRecord({name: pack_array(weights) for name, weights in self.weights.items()})
 
     def _metrics(self) -> MetricRecord | None:
-        reports = [verdict.report for verdict in self.verdicts.values() if verdict.report is not None]
-        samples = sum(report.samples for report in reports)
+        samples, correct = score(self.verdicts.values())
         if not samples:
             return None
-        correct = sum(report.correct for report in reports)
         return MetricRecord({"samples": samples, "accuracy": correct / samples})
 
     def configure_evaluate(

@@ -188,9 +188,9 @@ class FleetGrid(Grid):
         nodes = [message.metadata.dst_node_id for message in messages]
         device = np.array(nodes) - 1
         # A content that many share is measured once.
-        sizes = {id(message.content): message for message in messages}
-        sizes_of = {key: content_bytes(message) for key, message in sizes.items()}
-        down = np.array([sizes_of[id(message.content)] for message in messages])
+        contents = {id(message.content): message for message in messages}
+        sizes = {key: content_bytes(message) for key, message in contents.items()}
+        down = np.array([sizes[id(message.content)] for message in messages])
         up = np.array([0 if reply.has_error() else content_bytes(reply) for reply, _ in replies])
         flops = np.array([0.0 if outcome is None else outcome.flops for _, outcome in replies])
         variation = self._variation()

@@ -76,6 +76,7 @@ class Recorder:
         self._confusion: NDArray[np.int64] = np.zeros((classes, classes), np.int64)
         self._last_label: dict[int, int] = {}
         self._same = 0
+        self._window = DETECTION_WINDOW_ROUNDS * world.scenario.server.round_seconds
         self._drift_times = np.array(
             [change.at_seconds for line in world.timelines for change in line.changes], dtype=np.float64
         )
@@ -134,13 +135,12 @@ class Recorder:
 
     def events(self) -> tuple[pl.DataFrame, int, int, int]:
         """Return one row per drift and detection; and how many drifts there were, were detected, and false alarms."""
-        window = DETECTION_WINDOW_ROUNDS * self._world.scenario.server.round_seconds
         rows: list[tuple[Any, ...]] = []
         drifts = found = false_alarms = 0
         for device, line in enumerate(self._world.timelines):
             name = self._world.fleet.classes[device]
             times = self._detections.get(device, [])
-            detected, false = match_detections([c.at_seconds for c in line.changes], times, window)
+            detected, false = match_detections([c.at_seconds for c in line.changes], times, self._window)
             drifts, found, false_alarms = drifts + len(detected), found + sum(detected), false_alarms + false
             rows += [
                 (device, name, change.at_seconds, "drift", change.concept, hit)
@@ -174,7 +174,7 @@ class Recorder:
             "drifts_true": drifts,
             "drifts_detected": detected,
             "false_alarms": false_alarms,
-            "detection_window_seconds": DETECTION_WINDOW_ROUNDS * self._world.scenario.server.round_seconds,
+            "detection_window_seconds": self._window,
         }
 
     def _device_row(self, done: Round, errand: Errand) -> tuple[Any, ...]:

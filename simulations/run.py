@@ -12,12 +12,11 @@ import polars as pl
 import torch
 from safetensors.torch import save_file
 
+from fedtp.blocks import Packed
 from fedtp.learner import Learner
 from fedtp.report import FleetResults, fleet_report
-from fedtp.wire import Packed
 from simulations.folder import fresh_folder
 from simulations.scenario import Scenario
-from simulations.world import network
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,7 +47,7 @@ class Run:
 
     def state_dict(self) -> dict[str, torch.Tensor]:
         """Return the last global model as an ordinary ``state_dict`` of its ``nn.Sequential``."""
-        return dict(network(self.learner, self.weights).state_dict())
+        return dict(self.learner.network(self.weights).state_dict())
 
     def report(self) -> str:
         """Return the run's report, a self-contained HTML page."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections import Counter
 from collections.abc import Mapping
 from functools import cached_property, lru_cache
@@ -10,14 +9,12 @@ from functools import cached_property, lru_cache
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
 
-from fedtp.blocks import Chain
+from fedtp.blocks import Packed
 from fedtp.data import DataSet, apply, load
 from fedtp.errors import ScenarioError
 from fedtp.learner import Learner, learner_for
 from fedtp.run_config import ConfigValue
-from fedtp.wire import Packed
 from simulations.devices import Fleet
 from simulations.drift import timelines
 from simulations.partition import partition, quantity_shares
@@ -120,7 +117,7 @@ class World:
 
         Each concept counts as often as there are devices that see it.
         """
-        model = network(self.learner, weights)
+        model = self.learner.network(weights)
         votes = Counter(timeline.last(at) for timeline in self.timelines)
         total = 0.0
         for name, devices in votes.items():
@@ -129,14 +126,6 @@ class World:
                 predicted = model(torch.from_numpy(data.x[self.held_out])).argmax(-1)
             total += devices * float(np.mean(predicted.numpy() == data.y[self.held_out]))
         return total / len(self.timelines)
-
-
-def network(learner: Learner, weights: Mapping[str, Packed]) -> nn.Sequential:
-    """Return the learner's network with other weights; its own stay, since all who start anew start from them."""
-    model = copy.deepcopy(learner.model)
-    for block in Chain(model):
-        block.unpack(torch.tensor(weights[block.name]))
-    return model
 
 
 @lru_cache(maxsize=1)

@@ -12,7 +12,7 @@ from fedtp.errors import DataError, ScenarioError
 from fedtp.learner import learner_of
 from simulations.drift import Timeline
 from simulations.scenario import Scenario
-from simulations.world import World, network, open_stream
+from simulations.world import World, open_stream
 
 DRIFT = """
 [[drift]]
@@ -194,7 +194,7 @@ def weights(small):
     """Weights that are right about some of the digits, and about more upright than turned ones."""
     world = World(small())
     x, y = torch.tensor(world.data.x), torch.tensor(world.data.y)
-    model = network(world.learner, world.learner.initial_weights())
+    model = world.learner.network(world.learner.initial_weights())
     optimizer = world.learner.optimizer(model)
     for start in range(0, 600, 20):
         optimizer.step(x[start : start + 20], y[start : start + 20])
@@ -232,7 +232,7 @@ def test_it_leaves_the_learner_as_it_was(small, weights) -> None:
     world = World(small())
     before = world.learner.initial_weights()
     world.held_out_accuracy(weights, 0.0)
-    network(world.learner, weights)
+    world.learner.network(weights)
     for name, packed in world.learner.initial_weights().items():
         np.testing.assert_array_equal(packed, before[name])
     for name, packed in Device.new(world.learner, world.stream(0)).weights.items():
