@@ -6,13 +6,14 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from fedtp.learner_spec import LearnerSpec
     from fedtp.optimizer import TPSGD
+    from fedtp.recurrent import Recurrent
 
     __version__: str
 
-__all__ = ["TPSGD", "LearnerSpec", "__version__"]
+__all__ = ["TPSGD", "LearnerSpec", "Recurrent", "__version__"]
 
 # Where the public names live. They are imported when first asked for, because PyTorch takes seconds.
-_HOMES = {"TPSGD": "fedtp.optimizer", "LearnerSpec": "fedtp.learner_spec"}
+_HOMES = {"TPSGD": "fedtp.optimizer", "LearnerSpec": "fedtp.learner_spec", "Recurrent": "fedtp.recurrent"}
 
 
 def __getattr__(name: str) -> Any:

@@ -6,8 +6,10 @@ model's ``state_dict``, and travels *packed*: its parameters flattened and joine
 
 from __future__ import annotations
 
+import copy
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from typing import Any, TypeGuard
 
 import numpy as np
@@ -15,38 +17,77 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from fedtp.descent import Descent
 from fedtp.errors import ModelError
-from fedtp.rules import Rule, Tail, rule_for, tail_for
+from fedtp.losses import Loss
+from fedtp.recurrent import Recurrent
+from fedtp.rules import (
+    ConvRule,
+    LinearRule,
+    RecurrentRule,
+    Reshape,
+    Rule,
+    Tail,
+    is_tail,
+    recurrent_rules,
+    rule_for,
+    tail_for,
+)
+from fedtp.targets import encode
 
 #: A packed block, ``[size]``.
 Packed = NDArray[np.float32]
 
 
 class Block:
-    """One layer with parameters, and the parameterless layers after it.
+    """A layer that mixes features, and the layers after it up to the next such: they learn from one loss.
 
     Parameters
     ----------
     name
         The layer's name in the model.
-    layer
-        The layer with parameters.
+    rule
+        How its parameters learn.
+
+    Attributes
+    ----------
+    tail
+        The layers after it: activations, normalisation, pooling, dropout, flattening.
+    parameters
+        What the block learns, each ``[...]`` or ``[devices, ...]``: the parameters of its layers that ask for a
+        gradient, in the order of the model's ``state_dict``. If none does, the block is frozen, and these are all.
     """
 
-    def __init__(self, name: str, layer: nn.Module) -> None:
+    def __init__(self, name: str, rule: Rule) -> None:
         self.name = name
-        self.rule: Rule = rule_for(layer)
+        self.rule = rule
         self.tail: list[Tail] = []
+        self.parameters: list[nn.Parameter] = []
+        self._shares: list[int] = []
+        self._gather()
 
-    @property
-    def parameters(self) -> list[nn.Parameter]:
-        """The block's parameters, each ``[...]`` or ``[devices, ...]``."""
-        return self.rule.parameters
+    def append(self, tail: Tail) -> None:
+        """Add the next layer to the tail."""
+        tail.devices = self.rule.devices
+        self.tail.append(tail)
+        self._gather()
+
+    def _gather(self) -> None:
+        layers = [self.rule.parameters, *(tail.parameters for tail in self.tail)]
+        parameters = [p for layer in layers for p in layer]
+        self.parameters = [p for p in parameters if p.requires_grad] or parameters
+        # Which parameters of each layer learn.
+        self._learning = [[p.requires_grad for p in layer] for layer in layers]
 
     @property
     def batches_devices(self) -> bool:
         """Whether all its layers can work over a leading device axis."""
         return self.rule.batches_devices and all(tail.batches_devices for tail in self.tail)
+
+    @property
+    def recurrent(self) -> bool:
+        """Whether it has a state, and takes ``[..., batch, time, features]``."""
+        return isinstance(self.rule, RecurrentRule)
 
     @property
     def frozen(self) -> bool:
@@ -57,11 +98,11 @@ class Block:
         """Return the block's output, as a prediction computes it; autograd can follow it."""
         a = self.rule.apply(x)
         for tail in self.tail:
-            a = tail.layer(a)
+            a = tail.apply(a)
         return a
 
     def forward(self, x: Tensor) -> tuple[Tensor, list[Any]]:
-        """Return the block's output, and what `accumulate` will need."""
+        """Return the block's output, and what `descent` will need, the rule's own first."""
         a, kept = self.rule.forward(x)
         saved = [kept]
         for tail in self.tail:
@@ -69,23 +110,56 @@ class Block:
             saved.append(kept)
         return a, saved
 
-    def accumulate(self, into: Sequence[Tensor], saved: list[Any], error: Tensor, keep: float) -> None:
-        """Carry an error from the block's output to its layer, and no further: ``into = keep * into + descent``.
+    def maps(self, a: Tensor, saved: list[Any]) -> Tensor:
+        """Return an output as readouts see it.
 
         Parameters
         ----------
-        into
-            One tensor per parameter: the parameters themselves, or their momentum.
+        a, saved
+            What `forward` returned.
+
+        Returns
+        -------
+        Tensor
+            The maps of a convolution, ``[..., channels, *positions]``, even where the block flattens them for the next;
+            of other layers ``[..., features]``.
+        """
+        axes, flat = (2 if self.devices else 1), a
+        for tail, kept in zip(self.tail[::-1], saved[:0:-1], strict=True):
+            if not isinstance(tail, Reshape):
+                break
+            a = a.reshape(kept)
+        return a if isinstance(self.rule, ConvRule) or a.dim() == axes + 3 else flat.flatten(axes)
+
+    def descent(self, saved: list[Any], error: Tensor) -> Descent:
+        """Return how the block should change.
+
+        Parameters
+        ----------
         saved
             What `forward` returned with the output.
         error
-            Minus the derivative of the block's loss by its output, shaped as the output, scaled as the step is.
-        keep
-            What the old value is multiplied by.
+            Minus the derivative of each sample's loss by the output, shaped as the output.
         """
-        for tail in reversed(self.tail):
-            error = tail.backward(error, saved.pop())
-        self.rule.accumulate(into, saved.pop(), error, keep)
+        inputs, factor = self.rule.inputs(saved[0])
+        return Descent(self.parameters, inputs, factor, error, partial(self._accumulate, saved))
+
+    def _accumulate(self, saved: list[Any], into: Sequence[Tensor], error: Tensor, keep: float) -> None:
+        """Carry an error from the block's output to its layers, and no further: ``into = keep * into + descent``."""
+        rest = list(into)
+        for position in range(len(self.tail), -1, -1):
+            layer = self.tail[position - 1] if position else self.rule
+            learning = self._learning[position]
+            own = [rest.pop() if learns else None for learns in learning[::-1]][::-1]
+            # Back before the layer changes: the way back is through the parameters that the output came from.
+            passed = self.tail[position - 1].backward(error, saved[position]) if rest else error
+            if any(learning):
+                # What a closed form gives beyond what learns goes nowhere.
+                wanted = [torch.empty_like(p) if t is None else t for t, p in zip(own, layer.parameters, strict=True)]
+                layer.accumulate(wanted, saved[position], error, keep)
+            if not rest:
+                return
+            error = passed
 
     def pack(self) -> Tensor:
         """Return the parameters as one vector, ``[size]``, or ``[devices, size]`` for a stack of devices."""
@@ -115,14 +189,13 @@ class Block:
     @property
     def outputs(self) -> int:
         """How many features the block puts out, read off its layer."""
-        width = getattr(self.rule.layer, "out_features", None)
+        width = self.rule.outputs
         if width is None:
             raise ModelError(
                 f"Block {self.name!r} is a {type(self.rule.layer).__name__}, whose width depends on its input. "
-                "The last block must be an nn.Linear with one output per class, "
-                "and where digests are compared all others must be nn.Linear too."
+                "The last block must be an nn.Linear with one output per class."
             )
-        return int(width)
+        return width
 
     @property
     def size(self) -> int:
@@ -144,6 +217,8 @@ class Chain:
         Parameterless layers before the first block.
     blocks
         The blocks, first to last.
+    temporal
+        How many of them see every time step of a sequence, before a `fedtp.Recurrent` that puts out the last only.
     devices
         How many devices' copies the model holds; 0 for an ordinary model.
 
@@ -165,13 +240,17 @@ class Chain:
                 "A model is an nn.Sequential of layers, so that it can be split into blocks; "
                 f"got {type(model).__name__}."
             )
+        self.model: nn.Sequential = model
         self.stem: list[nn.Module] = []
         self.blocks: list[Block] = []
+        self.temporal = 0
         for name, layer in _layers(model):
-            if any(True for _ in layer.parameters()):
-                self.blocks.append(Block(name, layer))
-            elif self.blocks:
-                self.blocks[-1].tail.append(tail_for(layer))
+            if isinstance(layer, Recurrent):
+                self._append_recurrent(name, layer)
+            elif self.blocks and is_tail(layer):
+                self.blocks[-1].append(tail_for(layer))
+            elif any(True for _ in layer.parameters()):
+                self.blocks.append(Block(name, rule_for(layer)))
             else:
                 self.stem.append(layer)
         if not self.blocks:
@@ -179,8 +258,31 @@ class Chain:
         parameters = [parameter for block in self.blocks for parameter in block.parameters]
         if len(set(parameters)) < len(parameters):
             raise ModelError("The model uses a layer with parameters twice; every block needs its own.")
+        if self.recurrent and not self.temporal:
+            self.temporal = len(self.blocks)
         self.devices = self.blocks[0].devices
         self._positions = {block.name: position for position, block in enumerate(self.blocks)}
+
+    def _append_recurrent(self, name: str, layer: Recurrent) -> None:
+        """Make a block of every layer of a recurrent network."""
+        if self.temporal:
+            raise ModelError(f"Block {name!r} needs a sequence, but the one before it puts out the last step only.")
+        rules = recurrent_rules(layer)
+        for index, rule in enumerate(rules):
+            self.blocks.append(Block(f"{name}.l{index}" if len(rules) > 1 else name, rule))
+        if layer.output == "last":
+            self.temporal = len(self.blocks)
+
+    @property
+    def recurrent(self) -> bool:
+        """Whether a block has a state, so that the model learns from sequences."""
+        return any(block.recurrent for block in self.blocks)
+
+    def begin(self) -> None:
+        """Let every recurrent block forget its state: the next time step is a sequence's first."""
+        for block in self.blocks:
+            if isinstance(block.rule, RecurrentRule):
+                block.rule.begin()
 
     def __iter__(self) -> Iterator[Block]:
         return iter(self.blocks)
@@ -197,12 +299,82 @@ class Chain:
             x = layer(x)
         return x
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Return the model's output, for an ordinary model or a stack of devices; autograd can follow it."""
-        x = self.enter(x)
-        for block in self.blocks:
-            x = block.apply(x)
+    def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """Return the model's output, for an ordinary model or a stack of devices; autograd can follow it.
+
+        Parameters
+        ----------
+        x, lengths
+            As `fedtp.TPSGD.step` takes them.
+        """
+        if self.devices or not self.recurrent:
+            return self.traverse(self.enter(x), lengths, lambda position, x: self.blocks[position].apply(x))
+        for _, layer in _layers(self.model):  # PyTorch's own recurrent networks are faster to backpropagate through
+            x = layer(x, lengths) if isinstance(layer, Recurrent) else layer(x)
         return x
+
+    def traverse(self, x: Tensor, lengths: Tensor | None, visit: Callable[[int, Tensor], Tensor]) -> Tensor:
+        """Pass a batch through the blocks; of sequences, all time steps at once.
+
+        Parameters
+        ----------
+        x
+            The first block's input.
+        lengths
+            As `fedtp.TPSGD.step` takes them.
+        visit
+            From a block's position and input to its output, ``[..., batch, ...]``, or for a block that sees every time
+            step ``[..., batch * time, ...]``.
+
+        Returns
+        -------
+        Tensor
+            The last block's output, ``[..., batch, ...]`` or ``[..., batch, time, ...]``.
+        """
+        self.begin()
+        time = 2 if self.devices else 1
+        steps = x.shape[time] if self.recurrent else 1
+        for position, block in enumerate(self.blocks):
+            if position >= self.temporal:
+                x = visit(position, x)
+                continue
+            x = visit(position, x if block.recurrent else x.flatten(time - 1, time))
+            x = x.unflatten(time - 1, (-1, steps))
+            if position == self.temporal - 1 < len(self) - 1:
+                x = last_steps(x, lengths, time)
+        return x
+
+    def widths(self, like: Tensor | None, width: Callable[[Tensor], int]) -> dict[str, int]:
+        """Return how many features every hidden block puts out, by name.
+
+        Parameters
+        ----------
+        like
+            An input of the model, ``[batch, ...]``; needed unless all hidden blocks are ``nn.Linear``.
+        width
+            Tells it from a block's output.
+
+        Raises
+        ------
+        ModelError
+            If `like` is needed and not there.
+        """
+        hidden = self.blocks[:-1]
+        if all(isinstance(block.rule, LinearRule | RecurrentRule) for block in hidden):
+            return {block.name: block.outputs for block in hidden}
+        if like is None:
+            raise ModelError(
+                "The widths of the model's blocks depend on its input: give one, "
+                "as digest(like=torch.zeros(1, 3, 32, 32))."
+            )
+        model = copy.deepcopy(self.model).eval()
+        chain, widths = Chain(model), {}
+        with torch.no_grad():
+            x = chain.enter(like)
+            for block in chain.blocks[:-1]:
+                x, saved = block.forward(x)
+                widths[block.name] = width(block.maps(x, saved))
+        return widths
 
     def positions(self, blocks: Iterable[int | str] | None) -> frozenset[int]:
         """Return the positions of the blocks to train, given by name or position; all for None.
@@ -226,20 +398,27 @@ class Chain:
                 positions.add(position)
         return frozenset(positions)
 
-    def prepare(self, x: Tensor, y: Tensor, weights: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor | None]:
+    def prepare(
+        self, x: Tensor, y: Tensor, weights: Tensor | None, loss: Loss, *, axes: int | None = None
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
         """Check a batch, and return what the blocks learn from.
 
         Parameters
         ----------
         x, y, weights
             Inputs, labels and sample weights, as `fedtp.TPSGD.step` takes them.
+        loss
+            What compares with the labels.
+        axes
+            How many leading axes `x` and `y` share: the batch, the devices of a stack, and the time steps where they
+            have labels of their own.
 
         Returns
         -------
         x
             The first block's input.
         target
-            The labels as zeros and ones, ``[..., batch, classes]``.
+            What the model's output is compared with, ``[..., batch, outputs]``: zeros and ones for class indices.
         weights
             Each sample's share, summing to one over a batch; None if all are equal.
 
@@ -248,27 +427,18 @@ class Chain:
         ModelError
             If they do not belong together, or one of them holds what cannot be learnt from.
         """
-        self._check_form(x, y)
-        if y.is_floating_point() or y.dtype == torch.bool:
-            raise ModelError(f"Labels are class indices of an integer type, got {y.dtype}.")
-        classes = self.blocks[-1].outputs
-        low, high = (int(v) for v in y.aminmax())
-        if low < 0 or high >= classes:
-            raise ModelError(
-                f"A label is {low if low < 0 else high}, but the model has {classes} outputs: "
-                f"labels are 0 to {classes - 1}."
-            )
+        axes = axes or (2 if self.devices else 1)
+        self._check_form(x, y, axes)
+        dtype = self.blocks[0].parameters[0].dtype
+        target = encode(y, self.blocks[-1].outputs, axes=axes, dtype=dtype, loss=loss)
         if x.is_floating_point() and not all(map(math.isfinite, x.aminmax())):
             raise ModelError("The input holds NaN or infinity; clean it before learning from it.")
-        target = torch.zeros(*y.shape, classes, dtype=self.blocks[0].parameters[0].dtype, device=y.device)
-        target.scatter_(-1, y.long().unsqueeze(-1), 1)
         if weights is not None:
-            weights = _shares(weights.to(target.dtype), y)
+            weights = _shares(weights.to(dtype), y.shape[:axes])
         return self.enter(x), target, weights
 
-    def _check_form(self, x: Tensor, y: Tensor) -> None:
-        axes = 2 if self.devices else 1
-        if y.dim() == axes and x.shape[:axes] == y.shape and x.numel() and self.devices in (0, len(y)):
+    def _check_form(self, x: Tensor, y: Tensor, axes: int) -> None:
+        if y.dim() >= axes and x.shape[:axes] == y.shape[:axes] and x.numel() and self.devices in (0, len(y)):
             return
         form = f"[{self.devices}, batch" if self.devices else "[batch"
         raise ModelError(
@@ -277,11 +447,29 @@ class Chain:
         )
 
 
-def _shares(weights: Tensor, y: Tensor) -> Tensor:
+def last_steps(x: Tensor, lengths: Tensor | None, time: int) -> Tensor:
+    """Return what stands at each sequence's own last step, ``[..., batch, features]``.
+
+    Parameters
+    ----------
+    x
+        ``[..., batch, time, features]``.
+    lengths
+        ``[..., batch]``; all time steps for None.
+    time
+        The position of the time axis.
+    """
+    if lengths is None:
+        return x.select(time, -1)
+    index = (lengths.to(x.device) - 1)[..., None, None].expand(*x.shape[:time], 1, x.shape[-1])
+    return x.gather(time, index).squeeze(time)
+
+
+def _shares(weights: Tensor, shape: torch.Size) -> Tensor:
     total = weights.sum(-1, keepdim=True)
-    if weights.shape != y.shape or not ((weights >= 0) & (total > 0) & total.isfinite()).all():
+    if weights.shape != shape or not ((weights >= 0) & (total > 0) & total.isfinite()).all():
         raise ModelError(
-            f"Weights are numbers from 0 up, of the labels' shape {tuple(y.shape)}, not all 0 in a batch; "
+            f"Weights are numbers from 0 up, of the labels' shape {tuple(shape)}, not all 0 in a batch; "
             f"got {weights.dtype} of shape {tuple(weights.shape)}."
         )
     return weights / total

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from fedtp.blocks import Chain
 from fedtp.errors import ModelError
 from fedtp.learner import Learner
-from fedtp.rules import tail_for
+from fedtp.rules import Activation, tail_for
 
 
 def stack(model: nn.Sequential, devices: int) -> nn.Sequential:
@@ -45,14 +45,23 @@ def stack(model: nn.Sequential, devices: int) -> nn.Sequential:
     chain = Chain(model)
     if chain.devices:
         raise ModelError(f"The model is a stack of {chain.devices} devices already.")
-    stem = all(tail_for(layer).batches_devices for layer in chain.stem)
-    if not (stem and all(block.batches_devices for block in chain)):
-        raise ModelError("Only nn.Linear and activations work for many devices at once; the model has other layers.")
-    for block in chain:
-        for name, parameter in block.rule.layer.named_parameters():
-            copies = parameter.detach().expand(devices, *parameter.shape).clone()
-            setattr(block.rule.layer, name, nn.Parameter(copies, requires_grad=parameter.requires_grad))
+    if not all(isinstance(layer, nn.Identity) or isinstance(tail_for(layer), Activation) for layer in chain.stem):
+        raise ModelError("A stack of devices begins with a layer that learns, or an activation; the model does not.")
+    if other := [block.name for block in chain if not block.batches_devices]:
+        raise ModelError(f"Some layers of block {other[0]!r} have no rule that works for many devices at once.")
+    for layer in model.modules():
+        for name, parameter in list(layer._parameters.items()):
+            if parameter is not None:
+                copies = _copies(parameter.detach(), devices)
+                setattr(layer, name, nn.Parameter(copies, requires_grad=parameter.requires_grad))
+        for name, buffer in list(layer._buffers.items()):
+            if buffer is not None and buffer.dim():  # a counter counts for all
+                setattr(layer, name, _copies(buffer, devices))
     return model
+
+
+def _copies(tensor: Tensor, devices: int) -> Tensor:
+    return tensor.expand(devices, *tensor.shape).clone()
 
 
 class Cohort:

@@ -61,7 +61,9 @@ class LearnerSpec(BaseModel):
     method: Literal["tpsgd", "backprop"] = "tpsgd"
     hidden: Annotated[tuple[Units, ...], Strict(False)] = Field(default=(64,), max_length=100)
     activation: Literal["relu", "tanh", "sigmoid", "leaky-relu", "gelu", "silu", "elu"] = "tanh"
-    loss: Literal["squared", "absolute", "cross-entropy"] = "cross-entropy"
+    loss: Literal["squared", "absolute", "huber", "cosine", "cross-entropy", "binary-cross-entropy", "hinge"] = (
+        "cross-entropy"
+    )
     space: Literal["label", "target"] = "label"
     projection: Literal["normal", "uniform", "sign", "orthogonal"] = "normal"
     lr: float = Field(default=1.0, gt=0, le=1e6)
@@ -76,8 +78,8 @@ class LearnerSpec(BaseModel):
 
     @model_validator(mode="after")
     def _loss_fits_space(self) -> Self:
-        if self.space == "target" and self.loss == "cross-entropy":
-            text = 'space is "target", but the loss "cross-entropy" compares with labels: choose '
+        if self.space == "target" and self.loss in ("cross-entropy", "binary-cross-entropy", "hinge"):
+            text = f'space is "target", but the loss "{self.loss}" compares with labels: choose '
             raise Conflict([Problem(("space",), text + 'space = "label", or the loss "squared" or "absolute"')])
         return self
 

@@ -5,20 +5,25 @@ Source: Lomnitz, Daniels, Zhang, Piacentino, *Learning with Local Gradients at t
 
 from __future__ import annotations
 
-import math
 from collections.abc import Collection, Iterable
-from typing import Any
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
-from fedtp.blocks import Block, Chain
+from fedtp.block_sgd import BlockSGD
+from fedtp.blocks import Block
+from fedtp.descent import Descent, Summed
 from fedtp.errors import ModelError
-from fedtp.losses import Loss, Space, loss_named
+from fedtp.losses import Loss, LossFunction, Space
 from fedtp.projection import Kind, Projection
+from fedtp.readout import Readout, width
+from fedtp.sequences import Chunk, Sequences
+
+ReadoutKind = Literal["fixed", "learnt"]
 
 
-class TPSGD(torch.optim.Optimizer):
+class TPSGD(BlockSGD):
     """Target projection SGD for an ``nn.Sequential`` of ordinary layers.
 
     `step` makes one forward sweep over a batch. As soon as a block's output ``a`` is known, the block is
@@ -81,78 +86,84 @@ class TPSGD(torch.optim.Optimizer):
     True
     """
 
+    own = (*BlockSGD.own, "space", "projection", "grid", "readout", "normalize", "readouts")
+
     def __init__(
         self,
         model: nn.Module,
         *,
         seed: int,
         lr: float = 1.0,
-        loss: str = "cross_entropy",
+        loss: str | Loss | LossFunction = "cross_entropy",
         space: Space = "label",
         projection: Kind = "normal",
+        grid: int | None = 2,
+        readout: ReadoutKind = "fixed",
         momentum: float = 0.0,
         weight_decay: float = 0.0,
         normalize: bool = True,
         classes: Collection[int | str] | None = None,
     ) -> None:
-        for name, value in (("lr", lr), ("momentum", momentum), ("weight_decay", weight_decay)):
-            if not (math.isfinite(value) and value >= 0):
-                raise ModelError(f"{name} must be a number that is not negative, got {value!r}.")
-        self.chain = Chain(model)
-        self.loss: Loss = loss_named(loss, space)
+        super().__init__(model, lr=lr, loss=loss, space=space, momentum=momentum, weight_decay=weight_decay)
+        if grid is not None and grid < 1:
+            raise ModelError(f"grid must be at least one cell per axis, or None for the full map, got {grid!r}.")
+        if readout not in get_args(ReadoutKind):
+            raise ModelError(f"There is no readout {readout!r}; choose {' or '.join(get_args(ReadoutKind))}.")
+        if readout == "learnt" and space == "target":
+            raise ModelError("In target space nothing is read out; choose readout='fixed', or space='label'.")
         self.space = space
+        self.grid = grid
+        self.readout = readout
         self.normalize = normalize
         outputs = self.chain.blocks[-1].outputs
         if classes is not None and len(classes) != outputs:
             raise ModelError(f"The last block has {outputs} outputs, but {len(classes)} classes were named.")
         self.projection = Projection(seed, kind=projection, classes=outputs if classes is None else list(classes))
-        self.losses: dict[str, Tensor] = {}
-        self.output: Tensor | None = None
-        self._readouts: dict[str, Tensor] = {}
-        super().__init__(
-            [{"params": block.parameters, "name": block.name} for block in self.chain],
-            {"lr": lr, "momentum": momentum, "weight_decay": weight_decay},
-        )
+        self.readouts: dict[str, Readout] = {}
 
-    def add_param_group(self, param_group: dict[str, Any]) -> None:
-        """Add the group of a block; the constructor does so for every block, and there is nothing else to learn.
+    def digest(self, like: Tensor | None = None) -> str:
+        """Return a hash of the projections that all who learn together must share.
 
-        Raises
-        ------
-        ModelError
-            If every block has its group.
+        Parameters
+        ----------
+        like
+            An input of the model, ``[batch, ...]``; needed where the widths of the blocks depend on the input's.
         """
-        if len(self.param_groups) == len(self.chain):
-            raise ModelError("TPSGD trains the blocks of its model, one parameter group each, and takes no others.")
-        super().add_param_group(param_group)
-
-    def __getstate__(self) -> dict[str, Any]:
-        # PyTorch copies and pickles only what every optimizer has.
-        own = "chain", "loss", "space", "normalize", "projection", "losses", "output", "_readouts"
-        return super().__getstate__() | {name: getattr(self, name) for name in own}
-
-    def digest(self) -> str:
-        """Return a hash of the projections that all who learn together must share."""
-        widths = {block.name: block.outputs for block in self.chain.blocks[:-1]}
+        widths = self.chain.widths(like, lambda a: width(a, 1, self.grid))
         return self.projection.digest(widths)
 
     @torch.no_grad()
     def step(  # type: ignore[override]
-        self, x: Tensor, y: Tensor, *, blocks: Iterable[int | str] | None = None, weights: Tensor | None = None
+        self,
+        x: Tensor,
+        y: Tensor,
+        *,
+        blocks: Iterable[int | str] | None = None,
+        weights: Tensor | None = None,
+        lengths: Tensor | None = None,
+        carry: bool = False,
     ) -> Tensor | None:
         """Learn from one batch in one forward sweep.
 
         Parameters
         ----------
         x
-            Inputs, ``[batch, ...]``, or ``[devices, batch, ...]`` for a stack of devices.
+            Inputs, ``[batch, ...]``, or ``[devices, batch, ...]`` for a stack of devices. A model with
+            `fedtp.Recurrent` layers takes sequences, ``[batch, time, ...]``: time is then the outer loop and the
+            blocks the inner one, and every block adds up its errors over the time steps.
         y
-            Class indices, ``[batch]`` or ``[devices, batch]``.
+            Labels, one per sample or, of sequences, one per sample or per time step: class indices ``[batch]``, or
+            what else the loss compares with, ``[batch, outputs]`` (`fedtp.targets`).
         blocks
             Positions or names of the blocks to train; all by default. The sweep stops after the last of them.
         weights
-            Weight of each sample, shaped as `y`, not negative; equal by default. A sample of weight 0 is as if it
-            were not there.
+            Weight of each sample, ``[batch]``, not negative; equal by default. A sample of weight 0 is as if it
+            were not there. Of sequences also ``[batch, time]``: the last step only is ``[[0, ..., 0, 1]]``.
+        lengths
+            Of padded sequences: how many time steps each has, ``[batch]``; all by default.
+        carry
+            Go on from the state that the recurrent layers had after the last step, instead of from zeros. So a model
+            can be fed one time step at a time, and learns as it goes.
 
         Returns
         -------
@@ -167,78 +178,116 @@ class TPSGD(torch.optim.Optimizer):
             is found when the sweep gets there.)
         """
         wanted = self.chain.positions(blocks)
-        x, target, weights = self.chain.prepare(x, y, weights)
         self.losses, self.output = {}, None
-        for position in range(max(wanted, default=-1) + 1):
-            block = self.chain.blocks[position]
-            x = self._learn(position, x, target, weights) if position in wanted else block.apply(x)
-            if block is self.chain.blocks[-1]:
-                self.output = x
+        if self.chain.recurrent:
+            self._sweep_over_time(wanted, Sequences(self.chain, self.loss, x, y, weights, lengths), carry=carry)
+        elif lengths is not None or carry:
+            raise ModelError("The model has no fedtp.Recurrent layer, so it takes neither lengths nor a carried state.")
+        else:
+            self._sweep(wanted, 0, *self.chain.prepare(x, y, weights, self.loss))
         return self.losses.get(self.chain.blocks[-1].name)
 
-    def _learn(self, position: int, x: Tensor, target: Tensor, weights: Tensor | None) -> Tensor:
-        """Update one block from its input, and return what it put out before."""
-        block, group = self.chain.blocks[position], self.param_groups[position]
-        parameters, lr, momentum, decay = (group[k] for k in ("params", "lr", "momentum", "weight_decay"))
-        a, saved = block.forward(x)
-        value, error = self._compare(block, a, target)
-        scale = self._scale(block, x, target, weights)
-        error.mul_(scale if momentum else scale * lr)
-        if momentum:
-            into = [self._momentum(parameter) for parameter in parameters]
-            block.accumulate(into, saved, error.view_as(a), momentum)
-            for parameter, buffer in zip(parameters, into, strict=True):
-                if decay:
-                    buffer.sub_(parameter, alpha=decay)
-                parameter.add_(buffer, alpha=lr)
-        else:
-            block.accumulate(parameters, saved, error.view_as(a), 1.0 - lr * decay)
-        self.losses[block.name] = value.mean(-1) if weights is None else torch.linalg.vecdot(value, weights)
+    def _sweep(self, wanted: frozenset[int], first: int, x: Tensor, target: Tensor, weights: Tensor | None) -> None:
+        """Pass a batch through the blocks from the first to the last that is wanted, and train these."""
+        size = _effective_size(weights) if weights is not None else target.shape[-2]
+        for position in range(first, max(wanted, default=-1) + 1):
+            block = self.chain.blocks[position]
+            if position not in wanted:
+                x = block.apply(x)
+                continue
+            x, value, descents = self._compare(block, x, target)
+            for descent in descents:
+                step = self._step(descent, weights, size)
+                if weights is None:
+                    step = step / size
+                else:
+                    descent.weigh(weights)
+                self._descend(position, descent, step)
+            self.losses[block.name] = value.mean(-1) if weights is None else torch.linalg.vecdot(value, weights)
+        if max(wanted, default=-1) == len(self.chain) - 1:
+            self.output = x
+
+    def _sweep_over_time(self, wanted: frozenset[int], sequences: Sequences, *, carry: bool) -> None:
+        """Train the blocks that see every time step, a chunk of steps at a time; then those that see the last one."""
+        chain, stop = self.chain, max(wanted, default=-1) + 1
+        every = chain.blocks[: min(stop, chain.temporal)]
+        sums: dict[int, list[Summed]] = {position: [] for position in range(len(every)) if position in wanted}
+        if not carry:
+            chain.begin()
+        for chunk in sequences.chunks():
+            a = chunk.x
+            for position, block in enumerate(every):
+                a = sequences.enter(block, a, chunk)
+                a = self._add(block, a, chunk, sums[position]) if position in sums else block.apply(a)
+            sequences.keep(chunk, a, all_steps=chain.temporal == len(chain))
+        size = _effective_size(sequences.shares.flatten(-2))
+        for position, summed in sums.items():
+            for part in summed:
+                self._descend(position, part, self._step(part, None, size))
+        if stop > len(every):
+            self._sweep(wanted, len(every), sequences.kept(), sequences.last_target, sequences.last_shares)
+        elif stop == len(chain):
+            self.output = sequences.kept()
+
+    def _add(self, block: Block, x: Tensor, chunk: Chunk, sums: list[Summed]) -> Tensor:
+        """Add up what a chunk of time steps makes of a block, and return what the block put out."""
+        a, value, descents = self._compare(block, x, chunk.target)
+        if not sums:
+            sums += [Summed() for _ in descents]
+            self.losses[block.name] = value.new_zeros(())
+        for summed, descent in zip(sums, descents, strict=True):
+            summed.add(descent, chunk.shares)
+        self.losses[block.name] = self.losses[block.name] + torch.linalg.vecdot(value, chunk.shares)
         return a
 
-    def _scale(self, block: Block, x: Tensor, target: Tensor, weights: Tensor | None) -> float | Tensor:
-        """Return what each sample's error counts for: its share in the mean, or in the sum of normalised steps."""
-        batch = target.shape[-2]
-        if not self.normalize:
-            return 1.0 / batch if weights is None else weights.unsqueeze(-1)
-        norm = block.rule.mean_squared_norm(x, weights)
-        # Kish's effective size of the batch: its number of samples where they count alike.
-        size = x.new_tensor(batch) if weights is None else 1.0 / weights.square().sum(-1)
-        if batch > 1:
-            norm = torch.maximum(norm, self.loss.curvature * size * block.rule.spectral_norm(x, weights))
-        # PyTorch takes ten times as long as Python to work with one number.
-        divisor = 1.0 + (norm[:, None, None] if norm.dim() else norm.item())
-        if weights is None:
-            return 1.0 / divisor
-        return weights.unsqueeze(-1) * (size[..., None, None] / divisor)
-
-    def _compare(self, block: Block, a: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the loss of each sample, and the error at the block's output, ``[..., batch, features]``."""
-        a = a.flatten(target.dim() - 1)
+    def _compare(self, block: Block, x: Tensor, target: Tensor) -> tuple[Tensor, Tensor, list[Descent]]:
+        """Return what a block puts out, the loss of each sample, and how the block and its readout should change."""
+        a, saved = block.forward(x)
         if block is self.chain.blocks[-1]:
-            if a.shape != target.shape:
-                raise ModelError(f"The model must end in one number per class, {target.shape[-1]}, got {a.shape[-1]}.")
-            return self.loss.value_and_error(a, target)
-        readout = self._readout(block, a)
-        if self.space == "target":
-            return self.loss.value_and_error(a, target @ readout)
-        value, error = self.loss.value_and_error(a @ readout.mT, target)
-        return value, error @ readout
+            output = a.flatten(target.dim() - 1)
+            if output.shape != target.shape:
+                raise ModelError(
+                    f"The model must end in one number per class, {target.shape[-1]}, got {output.shape[-1]}."
+                )
+            value, error = self.loss.value_and_error(output, target)
+            return a, value, [block.descent(saved, error.view_as(a))]
+        maps = block.maps(a, saved)
+        value, error, reading = self._readout(block, maps, target.dim() - 1).compare(maps, target)
+        descent = block.descent(saved, error.view_as(a))
+        return a, value, [descent] if reading is None else [descent, reading]
 
-    def _readout(self, block: Block, a: Tensor) -> Tensor:
-        """Return the block's projection ``[classes, features]``; in label space times ``gain / √features``."""
-        readout = self._readouts.get(block.name)
-        features = a.shape[-1]
-        if readout is None or (readout.shape[-1], readout.dtype, readout.device) != (features, a.dtype, a.device):
+    def _step(self, descent: Descent | Summed, shares: Tensor | None, size: float | Tensor) -> float | Tensor:
+        """Return how far to go along the mean of a batch's descents: a number, or ``[devices]``.
+
+        Normalised, it is as far as the samples would go one by one, `size` of them, each by its error over one plus
+        its input's squared norm; less where they point the same way.
+        """
+        if not self.normalize:
+            return 1.0
+        norm = descent.norm(shares)
+        if not isinstance(size, int) or size > 1:
+            norm = torch.maximum(norm, self.loss.curvature * size * descent.spectral(shares))
+        # PyTorch takes ten times as long as Python to work with one number.
+        return size / (1.0 + norm) if norm.dim() else float(size) / (1.0 + norm.item())
+
+    def _readout(self, block: Block, a: Tensor, axes: int) -> Readout:
+        """Return what a hidden block is read through."""
+        readout = self.readouts.get(block.name)
+        features = width(a, axes, self.grid)
+        if readout is None or not readout.fits(features, a):
             rows = torch.tensor(self.projection.rows(block.name, features), dtype=torch.float64)
-            if self.space == "label":
-                rows *= self.loss.gain / math.sqrt(features)
-            readout = self._readouts[block.name] = rows.to(a.device, a.dtype)
+            readout = self.readouts[block.name] = Readout(
+                rows,
+                self.loss,
+                self.space,
+                like=a,
+                grid=self.grid,
+                devices=self.chain.devices,
+                learns=self.readout == "learnt",
+            )
         return readout
 
-    def _momentum(self, parameter: nn.Parameter) -> Tensor:
-        state = self.state[parameter]
-        if "momentum_buffer" not in state:
-            state["momentum_buffer"] = torch.zeros_like(parameter)
-        buffer: Tensor = state["momentum_buffer"]
-        return buffer
+
+def _effective_size(shares: Tensor) -> Tensor:
+    """Return Kish's effective size of a batch, ``[]`` or ``[devices]``: its samples where they count alike."""
+    return 1.0 / shares.square().sum(-1)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from fedtp.baselines.alignment import FeedbackAlignment
 from fedtp.baselines.backprop import Backprop
+from fedtp.baselines.direct import DirectFeedback
 
-__all__ = ["Backprop"]
+__all__ = ["Backprop", "DirectFeedback", "FeedbackAlignment"]

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from fedtp.blocks import Chain
-from fedtp.losses import Loss, loss_named
+from fedtp.losses import Loss, LossFunction, as_loss
 
 
 class Backprop(torch.optim.SGD):
@@ -22,7 +22,7 @@ class Backprop(torch.optim.SGD):
     lr, momentum, weight_decay
         As in ``torch.optim.SGD``; one parameter group per block.
     loss
-        ``"cross_entropy"``, ``"squared"`` or ``"absolute"``, between the model's output and the label.
+        Between the model's output and the label: a name, a `fedtp.losses.Loss`, or any function.
 
     Attributes
     ----------
@@ -37,12 +37,12 @@ class Backprop(torch.optim.SGD):
         model: nn.Module,
         *,
         lr: float = 0.1,
-        loss: str = "cross_entropy",
+        loss: str | Loss | LossFunction = "cross_entropy",
         momentum: float = 0.0,
         weight_decay: float = 0.0,
     ) -> None:
         self.chain = Chain(model)
-        self.loss: Loss = loss_named(loss, "label")
+        self.loss: Loss = as_loss(loss, "label")
         self.losses: dict[str, Tensor] = {}
         self.output: Tensor | None = None
         super().__init__(
@@ -57,9 +57,19 @@ class Backprop(torch.optim.SGD):
         own = "chain", "loss", "losses", "output"
         return super().__getstate__() | {name: getattr(self, name) for name in own}
 
+    def answer(self, x: Tensor, lengths: Tensor | None) -> Tensor:
+        """Return the model's output; autograd can follow it."""
+        return self.chain.forward(x, lengths)
+
     @torch.no_grad()
     def step(  # type: ignore[override]
-        self, x: Tensor, y: Tensor, *, blocks: Iterable[int | str] | None = None, weights: Tensor | None = None
+        self,
+        x: Tensor,
+        y: Tensor,
+        *,
+        blocks: Iterable[int | str] | None = None,
+        weights: Tensor | None = None,
+        lengths: Tensor | None = None,
     ) -> Tensor:
         """Learn from one batch; the parameters are those of `fedtp.TPSGD.step`.
 
@@ -74,10 +84,10 @@ class Backprop(torch.optim.SGD):
             As `fedtp.TPSGD.step` does.
         """
         wanted = self.chain.positions(blocks)
-        _, target, weights = self.chain.prepare(x, y, weights)
+        _, target, weights = self.chain.prepare(x, y, weights, self.loss)
         trained = [p for position in sorted(wanted) for p in self.chain.blocks[position].parameters]
         with torch.enable_grad():
-            output = self.chain.forward(x)
+            output = self.answer(x, lengths)
             value = self.loss.value(output.flatten(target.dim() - 1), target)
             loss = value.mean(-1) if weights is None else torch.linalg.vecdot(value, weights)
             # Devices of a stack share no parameter, so the gradient of the sum is each device's own.

@@ -6,23 +6,30 @@ import difflib
 from collections.abc import Mapping
 from pathlib import Path
 
+from fedtp.data.cifar10 import load_cifar10
 from fedtp.data.dataset import DataSet
 from fedtp.data.digits import load_digits
 from fedtp.data.elec2 import load_elec2
 from fedtp.data.generators import SAMPLES, STREAMS, load_generator
 from fedtp.data.mnist import load_mnist
 from fedtp.data.shuttle import load_shuttle
+from fedtp.data.spoken_digits import load_spoken_digits
 from fedtp.errors import DataError
 
 INSTALLED = {"digits": load_digits, "shuttle": load_shuttle}
-FROM_FILES = {"elec2": load_elec2, "mnist": load_mnist}
+FROM_FILES = {
+    "cifar10": load_cifar10,
+    "elec2": load_elec2,
+    "mnist": load_mnist,
+    "spoken-digits": load_spoken_digits,
+}
 
 
 def names() -> list[str]:
     """List the names of all data sets, in alphabetical order.
 
     >>> names()[:4]
-    ['agrawal', 'anomaly-sine', 'digits', 'elec2']
+    ['agrawal', 'anomaly-sine', 'cifar10', 'digits']
     """
     return sorted([*INSTALLED, *FROM_FILES, *STREAMS])
 
@@ -42,7 +49,7 @@ def load(
     name
         One of `names`.
     path
-        The folder that holds the files of ``mnist`` or ``elec2``, instead of the one that the environment
+        The folder that holds the files of a data set that is read from files, instead of the one that the environment
         variable ``FEDTP_DATA`` or ``RIVER_DATA`` names.
     samples
         How many samples to draw from a generator; None means 20,000.

@@ -165,7 +165,9 @@ def _rotate(x: Features, shape: tuple[int, ...], degrees: float) -> Features:
 
     What comes into view from outside the frame is background, the smallest value of the data set.
     """
-    height, width = shape
+    *colours, height, width = shape
+    if colours:  # colour by colour
+        return _rotate(x.reshape(-1, height * width), (height, width), degrees).reshape(x.shape)
     quarters, rest = divmod(degrees, 90)
     if rest == 0 and (height == width or quarters % 2 == 0):
         images = x.reshape(len(x), height, width)

@@ -33,7 +33,8 @@ class DataSet:
     classes
         The label that each class index stands for.
     shape
-        The shape of one sample: ``(height, width)`` for a grey image, ``(features,)`` for a table.
+        The shape of one sample: ``(height, width)`` for a grey image, ``(colours, height, width)`` for a coloured one,
+        ``(steps, features)`` for a sequence, ``(features,)`` for a row of a table.
     feature_names
         One name per column of `x`.
     ordered
@@ -41,6 +42,10 @@ class DataSet:
         out and replayed in that order, and never twice.
     test_rows
         How many of the last rows are the data set's own, published test set; 0 where it has none.
+    lengths
+        For sequences: how many steps of each sample are no padding, ``[samples]``.
+    groups
+        Whom each sample is from, where that is known; one name per sample, or none at all.
     generate
         For synthetic data: draws as many samples as there are in `x` under other parameters of the
         generator.
@@ -67,6 +72,8 @@ class DataSet:
     feature_names: tuple[str, ...]
     ordered: bool = False
     test_rows: int = 0
+    lengths: NDArray[np.int64] | None = field(default=None, repr=False)
+    groups: tuple[str, ...] = field(default=(), repr=False)
     generate: Callable[[Mapping[str, object]], tuple[Features, Labels]] | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
@@ -76,6 +83,13 @@ class DataSet:
                 f"data set {self.name!r} does not fit together: {len(self.y)} labels, inputs of shape "
                 f"{self.x.shape}, samples of shape {self.shape}, {len(self.feature_names)} feature names"
             )
+        if self.lengths is not None and (
+            self.lengths.shape != self.y.shape
+            or (len(self.y) and not 1 <= int(self.lengths.min()) <= int(self.lengths.max()) <= self.shape[0])
+        ):
+            raise DataError(f"data set {self.name!r}: every sequence has from 1 to {self.shape[0]} steps")
+        if self.groups and len(self.groups) != len(self.y):
+            raise DataError(f"data set {self.name!r} has {len(self.y)} samples, but {len(self.groups)} groups")
         if len(self.y) and not 0 <= int(self.y.min()) <= int(self.y.max()) < len(self.classes):
             raise DataError(
                 f"data set {self.name!r} has class indices from {self.y.min()} to {self.y.max()}, "
@@ -88,11 +102,19 @@ class DataSet:
     @property
     def is_image(self) -> bool:
         """Whether a sample is a picture, rather than a row of a table."""
-        return len(self.shape) == 2
+        return len(self.shape) > 1 and self.lengths is None
 
     def rows(self, index: Rows | slice) -> DataSet:
         """Take only these rows of the data set."""
-        return replace(self, x=self.x[index], y=self.y[index], test_rows=0, generate=None)
+        return replace(
+            self,
+            x=self.x[index],
+            y=self.y[index],
+            lengths=None if self.lengths is None else self.lengths[index],
+            groups=tuple(np.array(self.groups)[index].tolist()) if self.groups else (),
+            test_rows=0,
+            generate=None,
+        )
 
     def split_rows(self, test_fraction: float | None = None, seed: int = 0) -> tuple[Rows, Rows]:
         """Choose the rows to learn from and the rows to hold out.

@@ -1,41 +1,22 @@
-"""How an error passes back through the layers of a block that have no parameters.
-
-Only the way from the block's output to its own layer is walked: no error ever crosses into another block.
-"""
+"""Activations."""
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from fedtp.rules.tail import Tail
+
 aten: Any = torch.ops.aten
 
 
-class Tail(ABC):
-    """A parameterless layer: its output, and how an error at its output becomes one at its input.
-
-    Nothing is worked in place: what one layer puts out may be what the layer before it has saved.
-    """
-
-    #: Whether the layer works number by number, so that a device axis makes no difference to it.
-    batches_devices = True
-
-    def __init__(self, layer: nn.Module) -> None:
-        self.layer: Any = layer
-
-    @abstractmethod
-    def forward(self, z: Tensor) -> tuple[Tensor, Any]:
-        """Return the output and what `backward` will need."""
-
-    @abstractmethod
-    def backward(self, error: Tensor, saved: Any) -> Tensor:
-        """Return the error at the input, given the one at the output."""
+class Activation(Tail):
+    """A layer that works number by number."""
 
 
-class ReLU(Tail):
+class ReLU(Activation):
     """``max(z, 0)``."""
 
     def forward(self, z: Tensor) -> tuple[Tensor, Tensor]:  # noqa: D102
@@ -46,7 +27,7 @@ class ReLU(Tail):
         return aten.threshold_backward(error, saved, 0)  # type: ignore[no-any-return]
 
 
-class Tanh(Tail):
+class Tanh(Activation):
     """``tanh z``."""
 
     def forward(self, z: Tensor) -> tuple[Tensor, Tensor]:  # noqa: D102
@@ -57,7 +38,7 @@ class Tanh(Tail):
         return aten.tanh_backward(error, saved)  # type: ignore[no-any-return]
 
 
-class Sigmoid(Tail):
+class Sigmoid(Activation):
     """``1 / (1 + exp(-z))``."""
 
     def forward(self, z: Tensor) -> tuple[Tensor, Tensor]:  # noqa: D102
@@ -68,7 +49,7 @@ class Sigmoid(Tail):
         return aten.sigmoid_backward(error, saved)  # type: ignore[no-any-return]
 
 
-class LeakyReLU(Tail):
+class LeakyReLU(Activation):
     """``max(z, 0) + slope * min(z, 0)``."""
 
     def forward(self, z: Tensor) -> tuple[Tensor, Tensor]:  # noqa: D102
@@ -78,7 +59,7 @@ class LeakyReLU(Tail):
         return aten.leaky_relu_backward(error, saved, self.layer.negative_slope, False)  # type: ignore[no-any-return]
 
 
-class ELU(Tail):
+class ELU(Activation):
     """``z`` above zero, ``alpha (exp z - 1)`` below."""
 
     def forward(self, z: Tensor) -> tuple[Tensor, Tensor]:  # noqa: D102
@@ -88,7 +69,7 @@ class ELU(Tail):
         return aten.elu_backward(error, self.layer.alpha, 1, 1, False, saved)  # type: ignore[no-any-return]
 
 
-class GELU(Tail):
+class GELU(Activation):
     """``z Φ(z)``."""
 
     def forward(self, z: Tensor) -> tuple[Tensor, Tensor]:  # noqa: D102
@@ -98,7 +79,7 @@ class GELU(Tail):
         return aten.gelu_backward(error, saved, approximate=self.layer.approximate)  # type: ignore[no-any-return]
 
 
-class SiLU(Tail):
+class SiLU(Activation):
     """``z sigmoid(z)``."""
 
     def forward(self, z: Tensor) -> tuple[Tensor, Tensor]:  # noqa: D102
@@ -108,7 +89,7 @@ class SiLU(Tail):
         return aten.silu_backward(error, saved)  # type: ignore[no-any-return]
 
 
-class Identity(Tail):
+class Identity(Activation):
     """Passes everything on."""
 
     def forward(self, z: Tensor) -> tuple[Tensor, None]:  # noqa: D102

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 
@@ -61,42 +59,28 @@ class Rule(ABC):
             What the old value is multiplied by.
         """
 
-    def mean_squared_norm(self, x: Tensor, weights: Tensor | None) -> Tensor:
-        """Return the batch's mean squared norm of an input, ``[]`` or ``[devices]``.
+    @abstractmethod
+    def inputs(self, saved: Any) -> tuple[Tensor, float]:
+        """Return what the layer's units see, by which the step is normalised.
 
         Parameters
         ----------
-        x
-            The layer's input, ``[batch, ...]`` or ``[devices, batch, ...]``.
-        weights
-            Each sample's share in the mean, ``[batch]`` or ``[devices, batch]``; equal for None.
+        saved
+            What `forward` returned for `accumulate`.
+
+        Returns
+        -------
+        inputs
+            ``[..., samples, features]``.
+        factor
+            What the squared norm of a row is multiplied by to be that of what one unit sees: where a layer looks at
+            many positions of a sample, the mean over them.
         """
-        x = x.flatten(2 if self.devices else 1)
-        if weights is None:
-            total: Tensor = torch.linalg.vector_norm(x, dim=(-2, -1))
-            return total.div_(math.sqrt(x.shape[-2])).square_()  # in this order half precision does not overflow
-        norms: Tensor = torch.linalg.vector_norm(x, dim=-1)
-        return norms.square_().mul_(weights).sum(-1)
 
-    def spectral_norm(self, x: Tensor, weights: Tensor | None) -> Tensor:
-        """Return the largest eigenvalue of the batch's second moment ``Σ share x xᵀ``, ``[]`` or ``[devices]``.
-
-        It is the mean squared norm where all samples point the same way, and far below it where they differ. Two
-        power iterations give it from below, closely enough for a step size.
-
-        Parameters
-        ----------
-        x, weights
-            As `mean_squared_norm` takes them.
-        """
-        x = x.flatten(2 if self.devices else 1)
-        shares = x.new_full((x.shape[-2], 1), 1 / x.shape[-2]) if weights is None else weights.unsqueeze(-1)
-        v = shares
-        for _ in range(2):
-            v = v / torch.linalg.vector_norm(v, dim=(-2, -1), keepdim=True).clamp_min_(1e-30)
-            v = shares * (x @ (x.mT @ v))
-        largest: Tensor = torch.linalg.vector_norm(v, dim=(-2, -1))
-        return largest
+    @property
+    def outputs(self) -> int | None:
+        """How many features the layer puts out; None where that depends on its input."""
+        return None
 
     @abstractmethod
     def forward_flops(self, x: Tensor) -> int:

@@ -10,14 +10,14 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from fedtp.errors import ModelError
-from fedtp.rules.activation import Tail
 from fedtp.rules.base import Rule
+from fedtp.rules.tail import Tail
 
 
 class GenericRule(Rule):
     """Any module from one tensor to one tensor. Its graph lives from `forward` to `accumulate`."""
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, x: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor]]:
         """Run the module on a detached input, so that no error can leave the layer."""
         with torch.enable_grad():
             output = self.layer(x.detach())
@@ -25,26 +25,29 @@ class GenericRule(Rule):
             raise ModelError(
                 f"A {type(self.layer).__name__} puts out a {type(output).__name__}; every layer must give one tensor."
             )
-        return output.detach(), output
+        return output.detach(), (x, output)
 
-    def accumulate(self, into: Sequence[Tensor], saved: Tensor, error: Tensor, keep: float) -> None:
+    def accumulate(self, into: Sequence[Tensor], saved: tuple[Tensor, Tensor], error: Tensor, keep: float) -> None:
         """Add minus the gradient of the block's loss, found by autograd."""
-        directions = torch.autograd.grad(saved, self.parameters, error, allow_unused=True)
-        for target, direction in zip(into, directions, strict=True):
+        learning = [(target, p) for target, p in zip(into, self.parameters, strict=True) if p.requires_grad]
+        directions = torch.autograd.grad(saved[1], [p for _, p in learning], error, allow_unused=True)
+        for (target, _), direction in zip(learning, directions, strict=True):
             target.mul_(keep)
             if direction is not None:
                 target.add_(direction)
 
-    def mean_squared_norm(self, x: Tensor, weights: Tensor | None) -> Tensor:
-        """Return `Rule.mean_squared_norm`; an index, as ``nn.Embedding`` takes it, stands for a one-hot vector."""
-        return super().mean_squared_norm(self._vectors(x), weights)
+    def inputs(self, saved: tuple[Tensor, Tensor]) -> tuple[Tensor, float]:
+        """Return the input; an index stands for a one-hot vector, as if all were the same: the cautious answer."""
+        x, _ = saved
+        if x.is_floating_point():
+            return x.flatten(1), 1.0
+        return torch.ones_like(x, dtype=self.parameters[0].dtype).flatten(1), 1.0
 
-    def spectral_norm(self, x: Tensor, weights: Tensor | None) -> Tensor:
-        """Return `Rule.spectral_norm`, as if all indices were the same one: the cautious answer."""
-        return super().spectral_norm(self._vectors(x), weights)
-
-    def _vectors(self, x: Tensor) -> Tensor:
-        return x if x.is_floating_point() else torch.ones_like(x, dtype=self.parameters[0].dtype)
+    @property
+    def outputs(self) -> int | None:
+        """What the module itself calls ``out_features``."""
+        width = getattr(self.layer, "out_features", None)
+        return width if isinstance(width, int) else None
 
     def forward_flops(self, x: Tensor) -> int:
         """Count by PyTorch's own counter, on a copy: counting must not move a normalisation's statistics."""

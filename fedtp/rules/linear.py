@@ -51,6 +51,15 @@ class LinearRule(Rule):
                 b.mul_(keep)
             b.add_(error.sum(-2))
 
+    def inputs(self, saved: Tensor) -> tuple[Tensor, float]:
+        """Return the input."""
+        return saved, 1.0
+
+    @property
+    def outputs(self) -> int:
+        """Units."""
+        return self.parameters[0].shape[-2]
+
     def forward_flops(self, x: Tensor) -> int:
         """Two operations, a product and a sum, per weight."""
         return 2 * self.parameters[0].shape[-2:].numel()

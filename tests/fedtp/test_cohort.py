@@ -162,9 +162,9 @@ def test_a_stack_leaves_its_model_alone() -> None:
     [
         (nn.Sequential(nn.Linear(4, 2)), 0, "at least one device, got 0"),
         (stack(nn.Sequential(nn.Linear(4, 2)), 2), 3, "a stack of 2 devices already"),
-        (nn.Sequential(nn.Linear(4, 2), nn.LayerNorm(2), nn.Linear(2, 2)), 2, "other layers"),
-        (nn.Sequential(nn.Linear(4, 2), nn.Flatten()), 2, "other layers"),
-        (nn.Sequential(nn.Flatten(), nn.Linear(4, 2)), 2, "other layers"),
+        (nn.Sequential(nn.Linear(4, 2), nn.Softplus(), nn.Linear(2, 2)), 2, "layers of block '0' have no rule"),
+        (nn.Sequential(nn.Bilinear(4, 4, 2)), 2, "layers of block '0' have no rule"),
+        (nn.Sequential(nn.Flatten(), nn.Linear(4, 2)), 2, "begins with a layer that learns"),
         (nn.Linear(4, 2), 2, r"nn.Sequential"),
     ],
 )

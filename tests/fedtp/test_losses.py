@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fedtp.errors import ModelError
-from fedtp.losses import LOSSES, loss_named
+from fedtp.losses import LOSSES, as_loss
 
 
 @settings(max_examples=40, deadline=None)
@@ -15,7 +15,7 @@ def test_error_is_minus_the_derivative(name: str, seed: int, shape: tuple[int, .
     target = torch.randn(shape, generator=generator, dtype=torch.float64)
     if name == "cross_entropy":
         target = target.softmax(-1)
-    loss = loss_named(name, "label")
+    loss = as_loss(name, "label")
     value = loss.value(output, target)
     (gradient,) = torch.autograd.grad(value.sum(), output)
     before = output.detach().clone()
@@ -28,15 +28,15 @@ def test_error_is_minus_the_derivative(name: str, seed: int, shape: tuple[int, .
 
 def test_values_by_hand() -> None:
     output, target = torch.tensor([[1.0, -2.0]]), torch.tensor([[0.0, 1.0]])
-    assert loss_named("squared", "label").value(output, target).item() == pytest.approx(5.0)
-    assert loss_named("absolute", "label").value(output, target).item() == pytest.approx(4.0)
+    assert as_loss("squared", "label").value(output, target).item() == pytest.approx(5.0)
+    assert as_loss("absolute", "label").value(output, target).item() == pytest.approx(4.0)
     # softmax of (1, -2) gives the second class 1 / (1 + e³)
-    assert loss_named("cross_entropy", "label").value(output, target).item() == pytest.approx(3.048587)
+    assert as_loss("cross_entropy", "label").value(output, target).item() == pytest.approx(3.048587)
 
 
 def test_cross_entropy_is_pytorchs_and_does_not_overflow() -> None:
     output, y = torch.tensor([[1e4, -1e4, 0.0], [0.1, 0.2, 0.3]]), torch.tensor([0, 2])
-    value, error = loss_named("cross-entropy", "label").value_and_error(output, torch.eye(3)[y])
+    value, error = as_loss("cross-entropy", "label").value_and_error(output, torch.eye(3)[y])
     torch.testing.assert_close(value, torch.nn.functional.cross_entropy(output, y, reduction="none"))
     assert error.isfinite().all()
 
@@ -44,12 +44,16 @@ def test_cross_entropy_is_pytorchs_and_does_not_overflow() -> None:
 @pytest.mark.parametrize(
     ("name", "space", "message"),
     [
-        ("hinge", "label", "There is no loss called 'hinge'; choose one of squared, absolute, cross_entropy."),
+        (
+            "hing",
+            "label",
+            "There is no loss called 'hing'; choose one of squared, absolute, huber",
+        ),
         ("squared", "output", "There is no space called 'output'; choose label or target."),
         ("cross-entropy", "target", "The cross-entropy loss compares with labels"),
     ],
 )
 def test_unknown_choices_are_named(name: str, space: str, message: str) -> None:
     with pytest.raises(ModelError) as caught:
-        loss_named(name, space)  # type: ignore[arg-type]
+        as_loss(name, space)  # type: ignore[arg-type]
     assert str(caught.value).startswith(message)

@@ -1,0 +1,67 @@
+"""The interface of the layers that follow a block's first one, and how an error passes back through them.
+
+Only the way from the block's output to its own layer is walked: no error ever crosses into another block.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any
+
+from torch import Tensor, nn
+
+
+class Tail(ABC):
+    """A layer inside a block: its output, how an error at its output becomes one at its input, and what it learns.
+
+    Nothing is worked in place: what one layer puts out may be what the layer before it has saved.
+
+    Parameters
+    ----------
+    layer
+        The layer.
+
+    Attributes
+    ----------
+    parameters
+        The layer's own, in the order of its ``state_dict``; most have none.
+    devices
+        How many devices' copies its block holds, which lead every batch's axes; 0 for an ordinary model.
+    """
+
+    #: Whether the layer also works over a leading device axis.
+    batches_devices = True
+
+    def __init__(self, layer: nn.Module) -> None:
+        self.layer: Any = layer
+        self.parameters: list[nn.Parameter] = list(layer.parameters())
+        self.devices = 0
+
+    def fold(self, z: Tensor) -> Tensor:
+        """Return a batch with the devices of a stack one after the other, for a layer that minds no device axis."""
+        return z.flatten(0, 1) if self.devices else z
+
+    def unfold(self, z: Tensor) -> Tensor:
+        """Undo `fold`."""
+        return z.unflatten(0, (self.devices, -1)) if self.devices else z
+
+    def apply(self, z: Tensor) -> Tensor:
+        """Return the output, as a prediction computes it; autograd can follow it."""
+        a: Tensor = self.layer(z)
+        return a
+
+    @abstractmethod
+    def forward(self, z: Tensor) -> tuple[Tensor, Any]:
+        """Return the output and what `backward` and `accumulate` will need."""
+
+    @abstractmethod
+    def backward(self, error: Tensor, saved: Any) -> Tensor:
+        """Return the error at the input, given the one at the output."""
+
+    def accumulate(self, into: Sequence[Tensor], saved: Any, error: Tensor, keep: float) -> None:
+        """Set ``into = keep * into + descent direction``, in place, given the error at the output.
+
+        It is called for layers with parameters only, after `backward`.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has parameters, and no rule for them.")
