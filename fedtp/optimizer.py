@@ -5,10 +5,12 @@ Source: Lomnitz, Daniels, Zhang, Piacentino, *Learning with Local Gradients at t
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Iterable
 from typing import Literal, get_args
 
 import torch
+import torch.optim.optimizer as hooks
 from torch import Tensor, nn
 
 from fedtp.block_sgd import BlockSGD
@@ -19,6 +21,7 @@ from fedtp.losses import Loss, LossFunction, Space
 from fedtp.projection import Kind, Projection
 from fedtp.readout import Readout, width
 from fedtp.sequences import Chunk, Sequences
+from fedtp.single_sample import SingleSample
 
 ReadoutKind = Literal["fixed", "learnt"]
 
@@ -86,7 +89,7 @@ class TPSGD(BlockSGD):
     True
     """
 
-    own = (*BlockSGD.own, "space", "projection", "grid", "readout", "normalize", "readouts")
+    own = (*BlockSGD.own, "space", "projection", "grid", "readout", "normalize", "readouts", "_single")
 
     def __init__(
         self,
@@ -120,6 +123,7 @@ class TPSGD(BlockSGD):
             raise ModelError(f"The last block has {outputs} outputs, but {len(classes)} classes were named.")
         self.projection = Projection(seed, kind=projection, classes=outputs if classes is None else list(classes))
         self.readouts: dict[str, Readout] = {}
+        self._single = SingleSample(self.chain, self.loss, space, normalize=normalize, readout=self._fixed_readout)
 
     def digest(self, like: Tensor | None = None) -> str:
         """Return a hash of the projections that all who learn together must share.
@@ -132,7 +136,6 @@ class TPSGD(BlockSGD):
         widths = self.chain.widths(like, lambda a: width(a, 1, self.grid))
         return self.projection.digest(widths)
 
-    @torch.no_grad()
     def step(  # type: ignore[override]
         self,
         x: Tensor,
@@ -177,6 +180,48 @@ class TPSGD(BlockSGD):
             or the input is not finite. No weight has changed then. (A layer that does not fit the one before it
             is found when the sweep gets there.)
         """
+        alone = blocks is None and weights is None and lengths is None and not carry
+        if alone and self.readout == "fixed" and self._learn_alone(x, y):
+            return self.losses[self.chain.blocks[-1].name]
+        return self._learn(x, y, blocks, weights, lengths, carry)
+
+    # PyTorch wraps what is not marked so; a single sample would take twice as long. `_learn` is wrapped instead.
+    step.hooked = True  # type: ignore[attr-defined]
+
+    def _learn_alone(self, x: Tensor, y: Tensor) -> bool:
+        """Learn from a single sample without PyTorch, if that is possible; say whether it was."""
+        single = self._single
+        if y.shape != (1,) or y.dtype != torch.int64 or x.dim() != 2 or self._has_hooks() or not single.ready():
+            return False
+        if x.device.type != "cpu" or x.requires_grad:
+            return False
+        sample, label, weight = x.numpy()[0], int(y), single.layers[0].weight
+        # What is wrong with a sample is for the longer way to say.
+        if len(x) != 1 or sample.shape != weight.shape[1:] or sample.dtype != weight.dtype:
+            return False
+        if not (0 <= label < len(single.layers[-1].weight) and math.isfinite(sample.dot(sample))):
+            return False
+        values, output = single.step(sample, label, self.param_groups, self._momentum)
+        names = (block.name for block in self.chain.blocks)
+        self.losses = dict(zip(names, torch.tensor(values, dtype=x.dtype).unbind(), strict=True))
+        self.output = torch.from_numpy(output).unsqueeze(0)
+        return True
+
+    def _has_hooks(self) -> bool:
+        mine = self._optimizer_step_pre_hooks or self._optimizer_step_post_hooks
+        return bool(mine or hooks._global_optimizer_pre_hooks or hooks._global_optimizer_post_hooks)
+
+    @torch.optim.Optimizer.profile_hook_step
+    @torch.no_grad()
+    def _learn(
+        self,
+        x: Tensor,
+        y: Tensor,
+        blocks: Iterable[int | str] | None,
+        weights: Tensor | None,
+        lengths: Tensor | None,
+        carry: bool,
+    ) -> Tensor | None:
         wanted = self.chain.positions(blocks)
         self.losses, self.output = {}, None
         if self.chain.recurrent:
@@ -269,6 +314,10 @@ class TPSGD(BlockSGD):
             norm = torch.maximum(norm, self.loss.curvature * size * descent.spectral(shares))
         # PyTorch takes ten times as long as Python to work with one number.
         return size / (1.0 + norm) if norm.dim() else float(size) / (1.0 + norm.item())
+
+    def _fixed_readout(self, block: Block) -> Tensor:
+        """Return the matrix that a dense hidden block is read through."""
+        return self._readout(block, block.parameters[0].new_empty(1, block.outputs), 1).matrix
 
     def _readout(self, block: Block, a: Tensor, axes: int) -> Readout:
         """Return what a hidden block is read through."""

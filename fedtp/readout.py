@@ -15,6 +15,9 @@ from fedtp.losses import Loss, Space
 
 aten: Any = torch.ops.aten
 
+#: What a readout that learns starts as, in parts of the projection: it grows where that helps (docs/findings.md).
+START = 0.1
+
 
 class Readout:
     """A matrix from a block's features to the classes: the block's projection, or one that starts as it and learns.
@@ -44,7 +47,8 @@ class Readout:
     ----------
     matrix
         ``[classes, features]``, or ``[devices, classes, features]``. In label space it holds the factor
-        ``gain / √features``, so that features of unit size have logits of the same size in every block.
+        ``gain / √features``, so that features of unit size have logits of the same size in every block; at the start a
+        tenth of that if it learns.
     """
 
     def __init__(
@@ -62,7 +66,8 @@ class Readout:
         self.space = space
         self.grid = grid
         self.learns = learns
-        matrix = rows * (loss.gain / math.sqrt(rows.shape[-1])) if space == "label" else rows
+        scale = loss.gain / math.sqrt(rows.shape[-1]) if space == "label" else 1.0
+        matrix = rows * (scale * START if learns else scale)
         matrix = matrix.to(like.device, like.dtype)
         self.matrix = matrix.expand(devices, *matrix.shape).clone() if learns and devices else matrix
 

@@ -31,6 +31,8 @@ class Cell(ABC):
     gates: int
     #: How many tensors a state has: the output, and what else is carried along.
     states: int = 1
+    #: How much of a change of the gates' inputs reaches the output, squared: gates half open let half of it through.
+    through: float = 1.0
 
     @abstractmethod
     def forward(self, i: Tensor, h: Tensor, state: State) -> tuple[State, State]:
@@ -63,6 +65,7 @@ class GRU(Cell):
     """``r, z = σ(i + h)``, ``n = tanh(i_n + r h_n)``, output ``n + z (before - n)``; Cho et al., arXiv 1406.1078."""
 
     gates = 3
+    through = 0.25
 
     def forward(self, i: Tensor, h: Tensor, state: State) -> tuple[State, State]:  # noqa: D102
         size = state[0].shape[-1]
@@ -86,6 +89,7 @@ class LSTM(Cell):
 
     gates = 4
     states = 2
+    through = 0.1
 
     def forward(self, i: Tensor, h: Tensor, state: State) -> tuple[State, State]:  # noqa: D102
         size = state[0].shape[-1]
@@ -231,8 +235,8 @@ class RecurrentRule(Rule):
             bias.mul_(keep).add_(at.sum(-2))
 
     def inputs(self, saved: Steps) -> tuple[Tensor, float]:
-        """Return the input and the state before of every step, ``[..., batch * time, features + hidden]``."""
-        return torch.cat((saved.x, saved.before[0]), -1).flatten(-3, -2), 1.0
+        """Return the input and the state before every step, ``[..., batch * time, inputs]``, as the gates see it."""
+        return torch.cat((saved.x, saved.before[0]), -1).flatten(-3, -2), self.cell.through
 
     @property
     def outputs(self) -> int:

@@ -1,0 +1,292 @@
+"""tpSGD against backpropagation and its gradient-free peers: accuracy, convergence, time and memory.
+
+Every method is tuned by the same search, five learning rates with one seed, scored on training samples that are held
+back; then it is trained with three seeds at the best of them and scored on the test set. All use momentum 0.9, a
+learning rate that falls to 0 along a cosine, the same batches and the same initial weights. A configuration is written
+to results/peers/<task>.csv as it ends, and a benchmark that was broken off goes on where it stopped. Needs MNIST,
+CIFAR-10 and the spoken digits (FEDTP_DATA).
+
+    python benchmarks/peers.py                    every task, hours
+    python benchmarks/peers.py gru cifar-conv     these
+    python benchmarks/peers.py --list
+    python benchmarks/peers.py --tables           the tables of what has been measured
+"""
+
+from __future__ import annotations
+
+import csv
+import math
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Any
+
+import torch
+from machine import publish
+from torch import Tensor, nn
+from torch.profiler import ProfilerActivity, profile
+
+from fedtp import TPSGD
+from fedtp.baselines import Backprop, DirectFeedback, FeedbackAlignment
+from fedtp.data import load
+from fedtp.models import cnn, mlp, recurrent, vgg
+
+RESULTS = Path(__file__).parent / "results" / "peers"
+SEEDS = (0, 1, 2)
+TUNING_SEED = 3
+MOMENTUM = 0.9
+FIELDS = ("method", "lr", "seed", "split", "accuracy", "epochs_to_95", "seconds_per_epoch", "peak_mib", "curve")
+
+
+@dataclass(frozen=True)
+class Task:
+    """A network, what it learns, and for how long."""
+
+    data: str
+    model: Callable[..., nn.Sequential]  # of a seed
+    epochs: int
+    training: int
+    held_back: int
+    batch: int = 64
+    shape: tuple[int, ...] = ()
+
+
+TASKS = {
+    "mnist-500": Task("mnist", partial(mlp, 784, [500], 10), 5, 20_000, 5000),
+    "mnist-1000-1000": Task("mnist", partial(mlp, 784, [1000, 1000], 10), 5, 20_000, 5000),
+    "mnist-conv": Task(
+        "mnist",
+        partial(cnn, (1, 28, 28), [32], 10, hidden=[1000], kernel=5, activation="relu"),
+        3,
+        10_000,
+        5000,
+        shape=(1, 28, 28),
+    ),
+    "cifar-conv": Task("cifar10", partial(cnn, (3, 32, 32), [32, 64], 10), 4, 10_000, 5000, shape=(3, 32, 32)),
+    "cifar-vgg11": Task("cifar10", partial(vgg, 10, width=0.25), 4, 10_000, 2500, shape=(3, 32, 32)),
+    "rnn": Task("spoken-digits", partial(recurrent, 40, 128, 10, cell="rnn"), 8, 2300, 400, 32, (100, 40)),
+    "gru": Task("spoken-digits", partial(recurrent, 40, 128, 10), 8, 2300, 400, 32, (100, 40)),
+    "lstm": Task("spoken-digits", partial(recurrent, 40, 128, 10, cell="lstm"), 8, 2300, 400, 32, (100, 40)),
+    "gru-2": Task("spoken-digits", partial(recurrent, 40, 128, 10, layers=2), 8, 2300, 400, 32, (100, 40)),
+}
+
+METHODS: dict[str, tuple[Callable[..., Any], tuple[float, ...]]] = {
+    "backpropagation": (Backprop, (0.003, 0.01, 0.03, 0.1, 0.3)),
+    "tpSGD, label space": (partial(TPSGD, seed=7), (0.03, 0.1, 0.3, 1.0, 3.0)),
+    "tpSGD, label space, learnt readouts": (
+        partial(TPSGD, seed=7, readout="learnt", grid=4),
+        (0.03, 0.1, 0.3, 1.0, 3.0),
+    ),
+    "tpSGD, target space": (partial(TPSGD, seed=7, loss="squared", space="target"), (0.01, 0.03, 0.1, 0.3, 1.0)),
+    "DRTP": (partial(DirectFeedback, method="drtp", seed=7), (0.0003, 0.001, 0.003, 0.01, 0.03)),
+    "DFA": (partial(DirectFeedback, method="dfa", seed=7), (0.003, 0.01, 0.03, 0.1, 0.3)),
+    "FA": (partial(FeedbackAlignment, seed=7), (0.003, 0.01, 0.03, 0.1, 0.3)),
+}
+
+
+@dataclass
+class Samples:
+    """Samples in memory, with their lengths if they are sequences."""
+
+    x: Tensor
+    y: Tensor
+    lengths: Tensor | None = None
+
+    def take(self, rows: Tensor) -> Samples:
+        """Return these samples; sequences are cut to the longest of them."""
+        if self.lengths is None:
+            return Samples(self.x[rows], self.y[rows])
+        lengths = self.lengths[rows]
+        return Samples(self.x[rows, : int(lengths.max())], self.y[rows], lengths)
+
+    def batches(self, size: int, generator: torch.Generator | None = None) -> Iterator[Samples]:
+        """Yield batches, in an order of the generator's."""
+        count = len(self.y)
+        order = torch.arange(count) if generator is None else torch.randperm(count, generator=generator)
+        for rows in order.split(size):
+            yield self.take(rows)
+
+
+@dataclass
+class Split:
+    """What a task learns from and is scored by."""
+
+    task: Task
+    parts: dict[str, Samples] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        train, test = load(self.task.data).split(seed=0)  # shuffled alike for everyone
+        end = self.task.training
+        for name, part in (
+            ("training", train.rows(slice(0, end))),
+            ("validation", train.rows(slice(end, end + self.task.held_back))),
+            ("test", test),
+        ):
+            x = torch.from_numpy(part.x).view(-1, *self.task.shape) if self.task.shape else torch.from_numpy(part.x)
+            lengths = None if part.lengths is None else torch.from_numpy(part.lengths)
+            self.parts[name] = Samples(x, torch.from_numpy(part.y), lengths)
+
+
+def steps(optimizer: Any, batch: Samples) -> None:
+    """Learn from one batch."""
+    if batch.lengths is None:
+        optimizer.step(batch.x, batch.y)
+    else:
+        optimizer.step(batch.x, batch.y, lengths=batch.lengths)
+
+
+def score(model: nn.Sequential, samples: Samples) -> float:
+    """Return the accuracy, in %."""
+    right = 0
+    model.eval()
+    with torch.no_grad():
+        for batch in samples.batches(500):
+            h = batch.x
+            for layer in model:
+                h = layer(h) if batch.lengths is None or layer is not model[0] else layer(h, batch.lengths)
+            right += int((h.argmax(1) == batch.y).sum())
+    model.train()
+    return 100 * right / len(samples.y)
+
+
+def peak_mib(model: nn.Sequential, optimizer: Any, batch: Samples) -> float:
+    """Return the most memory that a step holds at a time beyond what lives before it, from the allocator's events."""
+    steps(optimizer, batch)  # momentum and readouts are there from the first step on
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as recorded:
+        steps(optimizer, batch)
+    events = sorted(
+        (e for e in recorded.profiler.kineto_results.events() if e.name() == "[memory]"), key=lambda e: e.start_ns()
+    )
+    now = top = 0
+    for event in events:
+        now += event.nbytes()
+        top = max(top, now)
+    return top / 2**20
+
+
+def run(split: Split, method: str, lr: float, seed: int, on: str) -> dict[str, Any]:
+    """Train once, and return what was measured."""
+    task, (make, _) = split.task, METHODS[method]
+    training, scored = split.parts["training"], split.parts[on]
+    model = task.model(seed=seed)
+    optimizer = make(model, lr=lr, momentum=MOMENTUM)
+    generator = torch.Generator().manual_seed(seed)
+    total, done, seconds, curve = task.epochs * -(-len(training.y) // task.batch), 0, 0.0, []
+    for _ in range(task.epochs):
+        start = time.perf_counter()
+        for batch in training.batches(task.batch, generator):
+            for group in optimizer.param_groups:
+                group["lr"] = lr * 0.5 * (1 + math.cos(math.pi * done / total))
+            steps(optimizer, batch)
+            done += 1
+        seconds += time.perf_counter() - start
+        curve.append(score(model, scored))
+    first = next(epoch for epoch, accuracy in enumerate(curve, 1) if accuracy >= 0.95 * curve[-1])
+    fresh = task.model(seed=seed)
+    peak = peak_mib(fresh, make(fresh, lr=lr, momentum=MOMENTUM), training.take(torch.arange(task.batch)))
+    return {
+        "method": method,
+        "lr": lr,
+        "seed": seed,
+        "split": on,
+        "accuracy": round(curve[-1], 2),
+        "epochs_to_95": first,
+        "seconds_per_epoch": round(seconds / task.epochs, 3),
+        "peak_mib": round(peak, 2),
+        "curve": " ".join(f"{accuracy:.2f}" for accuracy in curve),
+    }
+
+
+def measured(name: str) -> list[dict[str, str]]:
+    """Return what has been measured of a task."""
+    file = RESULTS / f"{name}.csv"
+    if not file.is_file():
+        return []
+    with file.open(newline="") as text:
+        return list(csv.DictReader(text))
+
+
+def keep(name: str, row: dict[str, Any]) -> None:
+    """Write down a configuration."""
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    file = RESULTS / f"{name}.csv"
+    new = not file.exists()
+    with file.open("a", newline="") as text:
+        writer = csv.DictWriter(text, FIELDS, lineterminator="\n")
+        if new:
+            writer.writeheader()
+        writer.writerow(row)
+
+
+def best_lr(rows: list[dict[str, str]], method: str) -> float:
+    """Return the learning rate that the search chose."""
+    tried = [row for row in rows if row["method"] == method and row["split"] == "validation"]
+    return float(max(tried, key=lambda row: float(row["accuracy"]))["lr"])
+
+
+def complete(name: str) -> None:
+    """Run what of a task has not been measured yet."""
+    split = Split(TASKS[name])
+    for method, (_, rates) in METHODS.items():
+        for number in range(len(rates) + len(SEEDS)):
+            rows = measured(name)
+            if number < len(rates):
+                lr, seed, on = rates[number], TUNING_SEED, "validation"
+            else:
+                lr, seed, on = best_lr(rows, method), SEEDS[number - len(rates)], "test"
+            key = (method, str(lr), str(seed), on)
+            if key in {(row["method"], row["lr"], row["seed"], row["split"]) for row in rows}:
+                continue
+            row = run(split, method, lr, seed, on)
+            keep(name, row)
+            print(name, method, f"lr {lr:g} seed {seed} {on}: {row['accuracy']} %", flush=True)
+
+
+def tables() -> None:
+    """Publish, of every task, the methods whose three seeds are there."""
+    for name in TASKS:
+        rows = measured(name)
+        table = []
+        for method in METHODS:
+            tested = [row for row in rows if row["method"] == method and row["split"] == "test"]
+            if len(tested) < len(SEEDS):
+                continue
+            figures = {key: [float(row[key]) for row in tested] for key in FIELDS[4:8]}
+            table.append(
+                {
+                    "method": method,
+                    "lr": tested[0]["lr"],
+                    "accuracy": f"{mean(figures['accuracy']):.2f} ± {stdev(figures['accuracy']):.2f}",
+                    "epochs to 95 %": f"{mean(figures['epochs_to_95']):.1f}",
+                    "seconds per epoch": f"{mean(figures['seconds_per_epoch']):.2f}",
+                    "peak MiB of a step": f"{mean(figures['peak_mib']):.1f}",
+                }
+            )
+        if table:
+            task = TASKS[name]
+            publish(
+                f"peers_{name}", f"{name}: {task.training} samples, {task.epochs} epochs, test accuracy in %", table
+            )
+
+
+def main(arguments: list[str]) -> None:
+    """Measure some tasks, or all."""
+    torch.set_num_threads(1)
+    if arguments == ["--list"]:
+        print("\n".join(TASKS))
+    elif arguments == ["--tables"]:
+        tables()
+    else:
+        for name in arguments or TASKS:
+            if name not in TASKS:
+                sys.exit(f"There is no task {name!r}; choose some of {', '.join(TASKS)}.")
+            complete(name)
+        tables()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
