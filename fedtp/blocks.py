@@ -141,8 +141,16 @@ class Block:
         error
             Minus the derivative of each sample's loss by the output, shaped as the output.
         """
-        inputs, factor = self.rule.inputs(saved[0])
+        inputs, factor = self._inputs(saved, error)
         return Descent(self.parameters, inputs, factor, error, partial(self._accumulate, saved))
+
+    def _inputs(self, saved: list[Any], error: Tensor) -> tuple[Tensor, float]:
+        """Return what the first layer that learns sees."""
+        first = next((i for i, learning in enumerate(self._learning) if any(learning)), 0)
+        if first == 0:
+            return self.rule.inputs(saved[0])
+        axes = 2 if self.devices else 1
+        return self.tail[first - 1].inputs(saved[first]) or (error.new_ones(*error.shape[:axes], 1), 1.0)
 
     def _accumulate(self, saved: list[Any], into: Sequence[Tensor], error: Tensor, keep: float) -> None:
         """Carry an error from the block's output to its layers, and no further: ``into = keep * into + descent``."""

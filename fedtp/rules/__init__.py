@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from torch import nn
 
-from fedtp.rules import activation, norm, pooling, reshape
+from fedtp.rules import activation, adaptor, norm, pooling, reshape
 from fedtp.rules.activation import Activation
 from fedtp.rules.base import Rule
 from fedtp.rules.conv import ConvRule
@@ -27,7 +27,7 @@ RULES: dict[type[nn.Module], type[Rule]] = {
     nn.Conv3d: ConvRule,
     nn.Embedding: EmbeddingRule,
 }
-TAILS: dict[type[nn.Module], type[Tail]] = activation.TAILS | norm.TAILS | pooling.TAILS | reshape.TAILS
+TAILS: dict[type[nn.Module], type[Tail]] = activation.TAILS | norm.TAILS | pooling.TAILS | reshape.TAILS | adaptor.TAILS
 
 
 def is_tail(layer: nn.Module) -> bool:

@@ -59,6 +59,13 @@ class Tail(ABC):
     def backward(self, error: Tensor, saved: Any) -> Tensor:
         """Return the error at the input, given the one at the output."""
 
+    def inputs(self, saved: Any) -> tuple[Tensor, float] | None:
+        """Return what the layer's own parameters see, as `Rule.inputs` does, where it is the first that learns.
+
+        None, the default: they see one number each, of about unit size.
+        """
+        return None
+
     def accumulate(self, into: Sequence[Tensor], saved: Any, error: Tensor, keep: float) -> None:
         """Set ``into = keep * into + descent direction``, in place, given the error at the output.
 
