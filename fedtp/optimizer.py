@@ -5,8 +5,8 @@ Source: Lomnitz, Daniels, Zhang, Piacentino, *Learning with Local Gradients at t
 
 from __future__ import annotations
 
-import math
 from collections.abc import Collection, Iterable
+from functools import cached_property
 from typing import Literal, get_args
 
 import torch
@@ -18,10 +18,10 @@ from fedtp.blocks import Block
 from fedtp.descent import Descent, Summed
 from fedtp.errors import ModelError
 from fedtp.losses import Loss, LossFunction, Space
+from fedtp.numpy_sweep import NumpySweep
 from fedtp.projection import Kind, Projection
 from fedtp.readout import Readout, width
 from fedtp.sequences import Chunk, Sequences
-from fedtp.single_sample import SingleSample
 
 ReadoutKind = Literal["fixed", "learnt"]
 
@@ -89,7 +89,7 @@ class TPSGD(BlockSGD):
     True
     """
 
-    own = (*BlockSGD.own, "space", "projection", "grid", "readout", "normalize", "readouts", "_single")
+    own = (*BlockSGD.own, "space", "projection", "grid", "readout", "normalize", "readouts")
 
     def __init__(
         self,
@@ -123,7 +123,6 @@ class TPSGD(BlockSGD):
             raise ModelError(f"The last block has {outputs} outputs, but {len(classes)} classes were named.")
         self.projection = Projection(seed, kind=projection, classes=outputs if classes is None else list(classes))
         self.readouts: dict[str, Readout] = {}
-        self._single = SingleSample(self.chain, self.loss, space, normalize=normalize, readout=self._fixed_readout)
 
     def digest(self, like: Tensor | None = None) -> str:
         """Return a hash of the projections that all who learn together must share.
@@ -180,32 +179,31 @@ class TPSGD(BlockSGD):
             or the input is not finite. No weight has changed then. (A layer that does not fit the one before it
             is found when the sweep gets there.)
         """
-        alone = blocks is None and weights is None and lengths is None and not carry
-        if alone and self.readout == "fixed" and self._learn_alone(x, y):
-            return self.losses[self.chain.blocks[-1].name]
+        plain = weights is None and lengths is None and not carry
+        if plain and self._numpy is not None and not self._has_hooks():
+            wanted = self.chain.positions(blocks)
+            learnt = self._numpy.step(x, y, self.param_groups, wanted)
+            if learnt is not None:
+                self.losses, self.output = learnt
+                return self.losses.get(self.chain.blocks[-1].name)
         return self._learn(x, y, blocks, weights, lengths, carry)
 
     # PyTorch wraps what is not marked so; a single sample would take twice as long. `_learn` is wrapped instead.
     step.hooked = True  # type: ignore[attr-defined]
 
-    def _learn_alone(self, x: Tensor, y: Tensor) -> bool:
-        """Learn from a single sample without PyTorch, if that is possible; say whether it was."""
-        single = self._single
-        if y.shape != (1,) or y.dtype != torch.int64 or x.dim() != 2 or self._has_hooks() or not single.ready():
-            return False
-        if x.device.type != "cpu" or x.requires_grad:
-            return False
-        sample, label, weight = x.numpy()[0], int(y), single.layers[0].weight
-        # What is wrong with a sample is for the longer way to say.
-        if len(x) != 1 or sample.shape != weight.shape[1:] or sample.dtype != weight.dtype:
-            return False
-        if not (0 <= label < len(single.layers[-1].weight) and math.isfinite(sample.dot(sample))):
-            return False
-        values, output = single.step(sample, label, self.param_groups, self._momentum)
-        names = (block.name for block in self.chain.blocks)
-        self.losses = dict(zip(names, torch.tensor(values, dtype=x.dtype).unbind(), strict=True))
-        self.output = torch.from_numpy(output).unsqueeze(0)
-        return True
+    @cached_property
+    def _numpy(self) -> NumpySweep | None:
+        """What learns from few samples where NumPy can."""
+        if self.readout != "fixed" or not NumpySweep.fits(self.chain, self.loss):
+            return None
+        return NumpySweep(
+            self.chain,
+            self.loss,
+            readout=self._fixed_readout,
+            momentum=self._momentum,
+            target_space=self.space == "target",
+            normalize=self.normalize,
+        )
 
     def _has_hooks(self) -> bool:
         mine = self._optimizer_step_pre_hooks or self._optimizer_step_post_hooks
@@ -234,23 +232,43 @@ class TPSGD(BlockSGD):
 
     def _sweep(self, wanted: frozenset[int], first: int, x: Tensor, target: Tensor, weights: Tensor | None) -> None:
         """Pass a batch through the blocks from the first to the last that is wanted, and train these."""
-        size = _effective_size(weights) if weights is not None else target.shape[-2]
         for position in range(first, max(wanted, default=-1) + 1):
-            block = self.chain.blocks[position]
-            if position not in wanted:
-                x = block.apply(x)
-                continue
-            x, value, descents = self._compare(block, x, target)
-            for descent in descents:
-                step = self._step(descent, weights, size)
-                if weights is None:
-                    step = step / size
-                else:
-                    descent.weigh(weights)
-                self._descend(position, descent, step)
-            self.losses[block.name] = value.mean(-1) if weights is None else torch.linalg.vecdot(value, weights)
+            if position in wanted:
+                x = self.learn_block(position, x, target, weights)
+            else:
+                x = self.chain.blocks[position].apply(x)
         if max(wanted, default=-1) == len(self.chain) - 1:
             self.output = x
+
+    def learn_block(self, position: int, x: Tensor, target: Tensor, weights: Tensor | None) -> Tensor:
+        """Update one block, without autograd; what `step` does for each in turn.
+
+        Parameters
+        ----------
+        position
+            Of the block.
+        x
+            Its input.
+        target, weights
+            As `fedtp.blocks.Chain.prepare` returns them.
+
+        Returns
+        -------
+        Tensor
+            What it put out before the update: the next block's input.
+        """
+        block = self.chain.blocks[position]
+        a, value, descents = self._compare(block, x, target)
+        size = target.shape[-2] if weights is None else _effective_size(weights)
+        for descent in descents:
+            step = self._step(descent, weights, size)
+            if weights is None:
+                step = step / size
+            else:
+                descent.weigh(weights)
+            self._descend(position, descent, step)
+        self.losses[block.name] = value.mean(-1) if weights is None else torch.linalg.vecdot(value, weights)
+        return a
 
     def _sweep_over_time(self, wanted: frozenset[int], sequences: Sequences, *, carry: bool) -> None:
         """Train the blocks that see every time step, a chunk of steps at a time; then those that see the last one."""
