@@ -92,16 +92,24 @@ class BlockSGD(torch.optim.Optimizer):
         if not momentum:
             descent.into(descent.parameters, scale * lr, 1.0 - lr * decay)
             return
-        buffers = [self._momentum(parameter) for parameter in descent.parameters]
+        buffers = [self._memory(position, parameter) for parameter in descent.parameters]
         descent.into(buffers, scale, momentum)
         for parameter, buffer in zip(descent.parameters, buffers, strict=True):
             if decay:
                 buffer.sub_(parameter, alpha=decay)
             parameter.add_(buffer, alpha=lr)
 
+    def _memory(self, position: int, learning: Tensor) -> Tensor:
+        """Return the momentum of what a block learns."""
+        return self._momentum(learning)
+
     def _momentum(self, parameter: Tensor) -> Tensor:
+        return self._kept(parameter, "momentum_buffer", parameter)
+
+    def _kept(self, parameter: Tensor, name: str, like: Tensor) -> Tensor:
+        """Return what the optimizer keeps with a parameter under a name, zeros at first."""
         state = self.state[parameter]
-        if "momentum_buffer" not in state:
-            state["momentum_buffer"] = torch.zeros_like(parameter)
-        buffer: Tensor = state["momentum_buffer"]
-        return buffer
+        if name not in state:
+            state[name] = torch.zeros_like(like)
+        kept: Tensor = state[name]
+        return kept

@@ -74,10 +74,15 @@ class Block:
 
     def _gather(self) -> None:
         layers = [self.rule.parameters, *(tail.parameters for tail in self.tail)]
+        # Which layers of the tail get an input that nobody else needs.
+        self._spare, spare = [], not self.rule.keeps_output
+        for tail in self.tail:
+            self._spare.append(spare)
+            spare = spare if tail.passes_on else not tail.keeps_output
         parameters = [p for layer in layers for p in layer]
         self.parameters = [p for p in parameters if p.requires_grad] or parameters
-        # Which parameters of each layer learn.
-        self._learning = [[p.requires_grad for p in layer] for layer in layers]
+        # Where the first layer with something to learn stands.
+        self._first = next((i for i, layer in enumerate(layers) if any(p.requires_grad for p in layer)), 0)
 
     @property
     def batches_devices(self) -> bool:
@@ -105,8 +110,8 @@ class Block:
         """Return the block's output, and what `descent` will need, the rule's own first."""
         a, kept = self.rule.forward(x)
         saved = [kept]
-        for tail in self.tail:
-            a, kept = tail.forward(a)
+        for tail, spare in zip(self.tail, self._spare, strict=True):
+            a, kept = tail.forward(a, spare=spare)
             saved.append(kept)
         return a, saved
 
@@ -146,28 +151,29 @@ class Block:
 
     def _inputs(self, saved: list[Any], error: Tensor) -> tuple[Tensor, float]:
         """Return what the first layer that learns sees."""
-        first = next((i for i, learning in enumerate(self._learning) if any(learning)), 0)
-        if first == 0:
+        if self._first == 0:
             return self.rule.inputs(saved[0])
         axes = 2 if self.devices else 1
-        return self.tail[first - 1].inputs(saved[first]) or (error.new_ones(*error.shape[:axes], 1), 1.0)
+        return self.tail[self._first - 1].inputs(saved[self._first]) or (error.new_ones(*error.shape[:axes], 1), 1.0)
 
     def _accumulate(self, saved: list[Any], into: Sequence[Tensor], error: Tensor, keep: float) -> None:
-        """Carry an error from the block's output to its layers, and no further: ``into = keep * into + descent``."""
+        """Carry an error from the block's output to its layers, and no further: ``into = keep * into + descent``.
+
+        What was saved is given up as soon as it has been used, so that its memory serves the rest of the way.
+        """
         rest = list(into)
-        for position in range(len(self.tail), -1, -1):
-            layer = self.tail[position - 1] if position else self.rule
-            learning = self._learning[position]
-            own = [rest.pop() if learns else None for learns in learning[::-1]][::-1]
-            # Back before the layer changes: the way back is through the parameters that the output came from.
-            passed = self.tail[position - 1].backward(error, saved[position]) if rest else error
-            if any(learning):
-                # What a closed form gives beyond what learns goes nowhere.
-                wanted = [torch.empty_like(p) if t is None else t for t, p in zip(own, layer.parameters, strict=True)]
-                layer.accumulate(wanted, saved[position], error, keep)
+        for tail in self.tail[::-1]:
+            own = self._own(tail, rest)
+            error = tail.learn(own, saved.pop(), error, keep) if own else tail.backward(error, saved.pop())
             if not rest:
                 return
-            error = passed
+        self.rule.accumulate(self._own(self.rule, rest), saved.pop(), error, keep)
+
+    def _own(self, layer: Rule | Tail, rest: list[Tensor]) -> list[Tensor]:
+        """Take a layer's part off the end of what is to change; what of the layer does not learn, changes nothing."""
+        if not any(p.requires_grad for p in layer.parameters):
+            return []
+        return [rest.pop() if p.requires_grad else torch.empty_like(p) for p in layer.parameters[::-1]][::-1]
 
     def pack(self) -> Tensor:
         """Return the parameters as one vector, ``[size]``, or ``[devices, size]`` for a stack of devices."""

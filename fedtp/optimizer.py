@@ -337,10 +337,47 @@ class TPSGD(BlockSGD):
         """Return the matrix that a dense hidden block is read through."""
         return self._readout(block, block.parameters[0].new_empty(1, block.outputs), 1).matrix
 
+    def learnt_readouts(self) -> dict[str, Tensor]:
+        """Return the readouts that learn, of every hidden block by name: change them in place.
+
+        They are part of the optimizer's state, with their momentum: ``state_dict`` and ``load_state_dict`` hold them.
+
+        Returns
+        -------
+        dict
+            ``[classes, features]`` each, or ``[devices, classes, features]`` for a stack; empty if readouts are fixed.
+
+        Raises
+        ------
+        ModelError
+            If a block's width depends on its input, and no input has been seen yet.
+        """
+        if self.readout == "fixed":
+            return {}
+        found = {}
+        for block in self.chain.blocks[:-1]:
+            state = self.state[block.parameters[0]]
+            if "readout" not in state:
+                if block.rule.outputs is None:
+                    raise ModelError(f"The readout of block {block.name!r} is drawn in the first step; make one first.")
+                batch = (block.devices, 1) if block.devices else (1,)
+                self._readout(block, block.parameters[0].new_empty(*batch, block.outputs), len(batch))
+            found[block.name] = state["readout"]
+        return found
+
+    def _memory(self, position: int, learning: Tensor) -> Tensor:
+        if isinstance(learning, nn.Parameter):
+            return self._momentum(learning)
+        return self._kept(self.chain.blocks[position].parameters[0], "readout_momentum", learning)
+
     def _readout(self, block: Block, a: Tensor, axes: int) -> Readout:
         """Return what a hidden block is read through."""
         readout = self.readouts.get(block.name)
         features = width(a, axes, self.grid)
+        learns = self.readout == "learnt"
+        state = self.state[block.parameters[0]] if learns else {}
+        if readout is not None and "readout" in state:  # it may have been loaded
+            readout.matrix = state["readout"]
         if readout is None or not readout.fits(features, a):
             rows = torch.tensor(self.projection.rows(block.name, features), dtype=torch.float64)
             readout = self.readouts[block.name] = Readout(
@@ -350,8 +387,13 @@ class TPSGD(BlockSGD):
                 like=a,
                 grid=self.grid,
                 devices=self.chain.devices,
-                learns=self.readout == "learnt",
+                learns=learns,
             )
+            if learns:
+                kept = state.get("readout")
+                if kept is not None and kept.shape == readout.matrix.shape:
+                    readout.matrix = kept.to(readout.matrix)
+                state["readout"] = readout.matrix
         return readout
 
 

@@ -67,8 +67,7 @@ class Readout:
         self.grid = grid
         self.learns = learns
         scale = loss.gain / math.sqrt(rows.shape[-1]) if space == "label" else 1.0
-        matrix = rows * (scale * START if learns else scale)
-        matrix = matrix.to(like.device, like.dtype)
+        matrix = (rows * (scale * START if learns else scale)).to(like.device, like.dtype)
         self.matrix = matrix.expand(devices, *matrix.shape).clone() if learns and devices else matrix
 
     def fits(self, features: int, like: Tensor) -> bool:

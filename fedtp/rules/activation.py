@@ -19,80 +19,91 @@ class Activation(Tail):
 class ReLU(Activation):
     """``max(z, 0)``."""
 
-    def forward(self, z: Tensor) -> tuple[Tensor, Tensor]:  # noqa: D102
-        a = torch.relu(z)
+    keeps_output = True
+
+    def forward(self, z: Tensor, *, spare: bool) -> tuple[Tensor, Tensor]:  # noqa: D102
+        a = torch.relu_(z) if spare else torch.relu(z)
         return a, a
 
     def backward(self, error: Tensor, saved: Tensor) -> Tensor:  # noqa: D102
-        return aten.threshold_backward(error, saved, 0)  # type: ignore[no-any-return]
+        return aten.threshold_backward.grad_input(error, saved, 0, grad_input=error)  # type: ignore[no-any-return]
 
 
 class Tanh(Activation):
     """``tanh z``."""
 
-    def forward(self, z: Tensor) -> tuple[Tensor, Tensor]:  # noqa: D102
-        a = torch.tanh(z)
+    keeps_output = True
+
+    def forward(self, z: Tensor, *, spare: bool) -> tuple[Tensor, Tensor]:  # noqa: D102
+        a = torch.tanh_(z) if spare else torch.tanh(z)
         return a, a
 
     def backward(self, error: Tensor, saved: Tensor) -> Tensor:  # noqa: D102
-        return aten.tanh_backward(error, saved)  # type: ignore[no-any-return]
+        return aten.tanh_backward.grad_input(error, saved, grad_input=error)  # type: ignore[no-any-return]
 
 
 class Sigmoid(Activation):
     """``1 / (1 + exp(-z))``."""
 
-    def forward(self, z: Tensor) -> tuple[Tensor, Tensor]:  # noqa: D102
-        a = torch.sigmoid(z)
+    keeps_output = True
+
+    def forward(self, z: Tensor, *, spare: bool) -> tuple[Tensor, Tensor]:  # noqa: D102
+        a = torch.sigmoid_(z) if spare else torch.sigmoid(z)
         return a, a
 
     def backward(self, error: Tensor, saved: Tensor) -> Tensor:  # noqa: D102
-        return aten.sigmoid_backward(error, saved)  # type: ignore[no-any-return]
+        return aten.sigmoid_backward.grad_input(error, saved, grad_input=error)  # type: ignore[no-any-return]
 
 
 class LeakyReLU(Activation):
     """``max(z, 0) + slope * min(z, 0)``."""
 
-    def forward(self, z: Tensor) -> tuple[Tensor, Tensor]:  # noqa: D102
+    def forward(self, z: Tensor, *, spare: bool) -> tuple[Tensor, Tensor]:  # noqa: D102
         return nn.functional.leaky_relu(z, self.layer.negative_slope), z
 
     def backward(self, error: Tensor, saved: Tensor) -> Tensor:  # noqa: D102
-        return aten.leaky_relu_backward(error, saved, self.layer.negative_slope, False)  # type: ignore[no-any-return]
+        slope = self.layer.negative_slope
+        return aten.leaky_relu_backward.grad_input(error, saved, slope, False, grad_input=error)  # type: ignore[no-any-return]
 
 
 class ELU(Activation):
     """``z`` above zero, ``alpha (exp z - 1)`` below."""
 
-    def forward(self, z: Tensor) -> tuple[Tensor, Tensor]:  # noqa: D102
+    def forward(self, z: Tensor, *, spare: bool) -> tuple[Tensor, Tensor]:  # noqa: D102
         return nn.functional.elu(z, self.layer.alpha), z
 
     def backward(self, error: Tensor, saved: Tensor) -> Tensor:  # noqa: D102
-        return aten.elu_backward(error, self.layer.alpha, 1, 1, False, saved)  # type: ignore[no-any-return]
+        alpha = self.layer.alpha
+        return aten.elu_backward.grad_input(error, alpha, 1, 1, False, saved, grad_input=error)  # type: ignore[no-any-return]
 
 
 class GELU(Activation):
     """``z Φ(z)``."""
 
-    def forward(self, z: Tensor) -> tuple[Tensor, Tensor]:  # noqa: D102
+    def forward(self, z: Tensor, *, spare: bool) -> tuple[Tensor, Tensor]:  # noqa: D102
         return nn.functional.gelu(z, approximate=self.layer.approximate), z
 
     def backward(self, error: Tensor, saved: Tensor) -> Tensor:  # noqa: D102
-        return aten.gelu_backward(error, saved, approximate=self.layer.approximate)  # type: ignore[no-any-return]
+        kind = self.layer.approximate
+        return aten.gelu_backward.grad_input(error, saved, approximate=kind, grad_input=error)  # type: ignore[no-any-return]
 
 
 class SiLU(Activation):
     """``z sigmoid(z)``."""
 
-    def forward(self, z: Tensor) -> tuple[Tensor, Tensor]:  # noqa: D102
+    def forward(self, z: Tensor, *, spare: bool) -> tuple[Tensor, Tensor]:  # noqa: D102
         return nn.functional.silu(z), z
 
     def backward(self, error: Tensor, saved: Tensor) -> Tensor:  # noqa: D102
-        return aten.silu_backward(error, saved)  # type: ignore[no-any-return]
+        return aten.silu_backward.grad_input(error, saved, grad_input=error)  # type: ignore[no-any-return]
 
 
 class Identity(Activation):
     """Passes everything on."""
 
-    def forward(self, z: Tensor) -> tuple[Tensor, None]:  # noqa: D102
+    passes_on = True
+
+    def forward(self, z: Tensor, *, spare: bool) -> tuple[Tensor, None]:  # noqa: D102
         return z, None
 
     def backward(self, error: Tensor, saved: None) -> Tensor:  # noqa: D102

@@ -27,6 +27,8 @@ class Rule(ABC):
 
     #: Whether the rule also trains ``[devices, ...]`` parameters.
     batches_devices = False
+    #: Whether `accumulate` needs the output as `forward` returned it, so that the next layer may not overwrite it.
+    keeps_output = False
 
     def __init__(self, layer: nn.Module) -> None:
         self.layer = layer

@@ -17,6 +17,8 @@ from fedtp.rules.tail import Tail
 class GenericRule(Rule):
     """Any module from one tensor to one tensor. Its graph lives from `forward` to `accumulate`."""
 
+    keeps_output = True
+
     def forward(self, x: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor]]:
         """Run the module on a detached input, so that no error can leave the layer."""
         with torch.enable_grad():
@@ -61,8 +63,9 @@ class GenericTail(Tail):
     """Any parameterless module, by autograd through it alone."""
 
     batches_devices = False
+    keeps_output = True
 
-    def forward(self, z: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+    def forward(self, z: Tensor, *, spare: bool) -> tuple[Tensor, tuple[Tensor, Tensor]]:
         """Run the module with a graph of its own."""
         z = z.detach().requires_grad_()
         with torch.enable_grad():

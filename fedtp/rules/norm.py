@@ -22,22 +22,28 @@ class Norm(Tail):
     def apply(self, z: Tensor) -> Tensor:  # noqa: D102
         return self._scaled(self.unit(z)[0])
 
-    def forward(self, z: Tensor) -> tuple[Tensor, tuple[Tensor, Any]]:  # noqa: D102
+    def forward(self, z: Tensor, *, spare: bool) -> tuple[Tensor, tuple[Tensor, Any]]:  # noqa: D102
         unit, kept = self.unit(z)
         return self._scaled(unit), (unit, kept)
 
-    def backward(self, error: Tensor, saved: tuple[Tensor, Any]) -> Tensor:  # noqa: D102
-        _, kept = saved
-        if self.parameters:
-            error = error * self.spread(self.parameters[0], error.dim())
-        return self.unit_backward(error, kept)
+    @property
+    def keeps_output(self) -> bool:  # type: ignore[override]
+        """Without affine parts the output is what is kept."""
+        return not self.parameters
 
-    def accumulate(self, into: Sequence[Tensor], saved: tuple[Tensor, Any], error: Tensor, keep: float) -> None:
+    def backward(self, error: Tensor, saved: tuple[Tensor, Any]) -> Tensor:  # noqa: D102
+        if self.parameters:
+            error.mul_(self.spread(self.parameters[0], error.dim()))
+        return self.unit_backward(error, saved[1])
+
+    def learn(self, into: Sequence[Tensor], saved: tuple[Tensor, Any], error: Tensor, keep: float) -> Tensor:
         """Add ``Σ error ẑ`` to the scale, ``Σ error`` to the shift."""
-        for target, direction in zip(into, (error * saved[0], error), strict=False):
-            if keep != 1.0:
-                target.mul_(keep)
-            target.add_(direction.sum_to_size(self.spread(target, error.dim()).shape).view_as(target))
+        directions = [error * saved[0], error]
+        descents = [d.sum_to_size(self.spread(t, error.dim()).shape) for d, t in zip(directions, into, strict=False)]
+        back = self.backward(error, saved)
+        for target, descent in zip(into, descents, strict=True):
+            _add(target, descent, keep)
+        return back
 
     def _scaled(self, unit: Tensor) -> Tensor:
         if not self.parameters:
@@ -59,14 +65,20 @@ class Norm(Tail):
         return parameter.view(*lead, -1, *[1] * (axes - 2 - bool(self.devices)))
 
 
-class BatchNorm(Norm):
-    """Each channel over the batch; in evaluation mode by the running statistics. Each device of a stack by its own."""
+class BatchNorm(Tail):
+    """Each channel over the batch; in evaluation mode by the running statistics. Each device of a stack by its own.
 
-    def unit(self, z: Tensor) -> tuple[Tensor, Any]:  # noqa: D102
+    ``a = w ẑ + b``, or ``ẑ`` without affine parts.
+    """
+
+    def apply(self, z: Tensor) -> Tensor:  # noqa: D102
+        return self.forward(z, spare=False)[0]
+
+    def forward(self, z: Tensor, *, spare: bool) -> tuple[Tensor, tuple[Any, ...]]:  # noqa: D102
         norm = self.layer
         z = self._channels(z)
-        means, variances = (None if r is None else r.view(-1) for r in (norm.running_mean, norm.running_var))
-        training = norm.training or means is None
+        statistics = [None if r is None else r.view(-1) for r in (norm.running_mean, norm.running_var)]
+        training = norm.training or statistics[0] is None
         if training and z.numel() == z.shape[1]:
             raise ModelError(
                 f"{type(norm).__name__} needs more than one value per channel to learn from, got one: "
@@ -76,18 +88,31 @@ class BatchNorm(Norm):
         if norm.training and norm.num_batches_tracked is not None:
             norm.num_batches_tracked.add_(1)
             rate = 1.0 / float(norm.num_batches_tracked.max()) if rate is None else rate
-        unit, mean, deviation = aten.native_batch_norm(
-            z, None, None, means, variances, training, 0.0 if rate is None else rate, norm.eps
+        affine = self._affine()
+        a, *of_batch = aten.native_batch_norm(
+            z, *affine, *statistics, training, 0.0 if rate is None else rate, norm.eps
         )
-        return self._restored(unit), (z, means, variances, mean, deviation, training)
+        return self._restored(a), (z, affine[0], *statistics, *of_batch, training)
 
-    def unit_backward(self, error: Tensor, kept: Any) -> Tensor:  # noqa: D102
-        z, *statistics, training = kept
-        backward = aten.native_batch_norm_backward
-        at_input, *_ = backward(
-            self._channels(error), z, None, *statistics, training, self.layer.eps, [True, False, False]
+    def backward(self, error: Tensor, saved: tuple[Any, ...]) -> Tensor:  # noqa: D102
+        return self._back(error, saved, learns=False)[0]
+
+    def learn(self, into: Sequence[Tensor], saved: tuple[Any, ...], error: Tensor, keep: float) -> Tensor:
+        """Add ``Σ error ẑ`` to the scale, ``Σ error`` to the shift."""
+        back, *descents = self._back(error, saved, learns=True)
+        for target, descent in zip(into, descents, strict=True):
+            _add(target, descent, keep)
+        return back
+
+    def _affine(self) -> list[Tensor | None]:
+        return [p.view(-1) for p in self.parameters] or [None, None]
+
+    def _back(self, error: Tensor, saved: tuple[Any, ...], *, learns: bool) -> list[Tensor]:
+        *kept, training = saved
+        back, *descents = aten.native_batch_norm_backward(
+            self._channels(error), *kept, training, self.layer.eps, [True, learns, learns]
         )
-        return self._restored(at_input)
+        return [self._restored(back), *descents]
 
     def _channels(self, z: Tensor) -> Tensor:
         """Return a batch with the devices' channels side by side."""
@@ -152,23 +177,30 @@ class NormRule(Rule):
 
     def forward(self, x: Tensor) -> tuple[Tensor, Any]:
         """Normalise; the update will need what the normalisation saved."""
-        return self.tail.forward(x)
+        a, saved = self.tail.forward(x, spare=False)
+        return a, (x, saved)
 
     def accumulate(self, into: Sequence[Tensor], saved: Any, error: Tensor, keep: float) -> None:
         """Add the affine parts' directions."""
-        self.tail.accumulate(into, saved, error, keep)
+        self.tail.learn(into, saved[1], error, keep)
 
     def inputs(self, saved: Any) -> tuple[Tensor, float]:
         """Return ones: an affine part sees one number of unit variance per channel."""
-        unit, _ = saved
-        return unit.new_ones(*unit.shape[: 2 if self.devices else 1], 1), 1.0
+        x, _ = saved
+        return x.new_ones(*x.shape[: 2 if self.devices else 1], 1), 1.0
 
     def forward_flops(self, x: Tensor) -> int:
         """Count four operations per number: two passes for the statistics, a product and a sum."""
         return 4 * x.shape[2 if self.devices else 1 :].numel()
 
 
-TAILS: dict[type[nn.Module], type[Norm]] = {
+def _add(target: Tensor, descent: Tensor, keep: float) -> None:
+    if keep != 1.0:
+        target.mul_(keep)
+    target.add_(descent.view_as(target))
+
+
+TAILS: dict[type[nn.Module], type[Tail]] = {
     nn.BatchNorm1d: BatchNorm,
     nn.BatchNorm2d: BatchNorm,
     nn.BatchNorm3d: BatchNorm,

@@ -23,7 +23,7 @@ class Pooling(Tail):
     def apply(self, z: Tensor) -> Tensor:  # noqa: D102
         return self.unfold(self.layer(self.fold(z)))
 
-    def forward(self, z: Tensor) -> tuple[Tensor, Any]:  # noqa: D102
+    def forward(self, z: Tensor, *, spare: bool) -> tuple[Tensor, Any]:  # noqa: D102
         planes = self._planes(z)
         pooled, kept = self.pool(planes)
         return self._restored(pooled), (planes, kept)

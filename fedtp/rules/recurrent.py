@@ -140,6 +140,7 @@ class RecurrentRule(Rule):
     """
 
     batches_devices = True
+    keeps_output = True
 
     def __init__(self, layer: Recurrent, index: int) -> None:
         super().__init__(layer)

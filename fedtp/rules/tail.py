@@ -15,8 +15,6 @@ from torch import Tensor, nn
 class Tail(ABC):
     """A layer inside a block: its output, how an error at its output becomes one at its input, and what it learns.
 
-    Nothing is worked in place: what one layer puts out may be what the layer before it has saved.
-
     Parameters
     ----------
     layer
@@ -32,6 +30,10 @@ class Tail(ABC):
 
     #: Whether the layer also works over a leading device axis.
     batches_devices = True
+    #: Whether `backward` needs the output as `forward` returned it, so that the next layer may not overwrite it.
+    keeps_output = False
+    #: Whether the output may be the very input, so that it is kept by whoever keeps that.
+    passes_on = False
 
     def __init__(self, layer: nn.Module) -> None:
         self.layer: Any = layer
@@ -52,12 +54,20 @@ class Tail(ABC):
         return a
 
     @abstractmethod
-    def forward(self, z: Tensor) -> tuple[Tensor, Any]:
-        """Return the output and what `backward` and `accumulate` will need."""
+    def forward(self, z: Tensor, *, spare: bool) -> tuple[Tensor, Any]:
+        """Return the output and what the way back will need.
+
+        Parameters
+        ----------
+        z
+            The input.
+        spare
+            Whether nobody else needs the input, so that it may be overwritten: fresh memory costs more than the work.
+        """
 
     @abstractmethod
     def backward(self, error: Tensor, saved: Any) -> Tensor:
-        """Return the error at the input, given the one at the output."""
+        """Return the error at the input, given the one at the output, which may be overwritten."""
 
     def inputs(self, saved: Any) -> tuple[Tensor, float] | None:
         """Return what the layer's own parameters see, as `Rule.inputs` does, where it is the first that learns.
@@ -66,9 +76,9 @@ class Tail(ABC):
         """
         return None
 
-    def accumulate(self, into: Sequence[Tensor], saved: Any, error: Tensor, keep: float) -> None:
-        """Set ``into = keep * into + descent direction``, in place, given the error at the output.
+    def learn(self, into: Sequence[Tensor], saved: Any, error: Tensor, keep: float) -> Tensor:
+        """Return what `backward` does, and set ``into = keep * into + descent direction``, in place.
 
-        It is called for layers with parameters only, after `backward`.
+        It is called for layers with parameters only; `into` may be these. The way back is through them as they were.
         """
         raise NotImplementedError(f"{type(self).__name__} has parameters, and no rule for them.")

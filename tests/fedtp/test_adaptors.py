@@ -69,14 +69,52 @@ def test_channels_are_scaled_as_features_are() -> None:
     layer.scale.data, layer.shift.data = drawn(1, 3), drawn(2, 3)
     z, error = drawn(3, 4, 3, 5, 5), drawn(4, 4, 3, 5, 5)
     tail = tail_for(layer)
-    a, saved = tail.forward(z)
+    a, saved = tail.forward(z, spare=False)
     leaf = z.clone().requires_grad_()
     wanted = torch.autograd.grad(layer(leaf), [leaf, layer.scale, layer.shift], error)
     into = [torch.zeros(3, dtype=torch.float64) for _ in range(2)]
-    torch.testing.assert_close(tail.backward(error, saved), wanted[0])
-    tail.accumulate(into, saved, error, 1.0)
+    torch.testing.assert_close(tail.learn(into, saved, error, 1.0), wanted[0])
     torch.testing.assert_close(into, list(wanted[1:]))
     torch.testing.assert_close(a, z * layer.scale[:, None, None] + layer.shift[:, None, None])
+
+
+@pytest.mark.parametrize(
+    ("layer", "shape"), [(ScaleShift(3), (3,)), (ScaleShift(3), (3, 5, 4)), (Bottleneck(3, 2), (3,))], ids=str
+)
+def test_devices_of_a_stack_have_each_their_own(layer: nn.Module, shape: tuple[int, ...]) -> None:
+    devices, batch, keep = 2, 4, 0.5
+    alone = [copy.deepcopy(layer).double() for _ in range(devices)]
+    for number, parameter in enumerate(p for one in alone for p in one.parameters()):
+        parameter.data = drawn(number, *parameter.shape)
+    z, error = drawn(90, devices, batch, *shape), drawn(91, devices, batch, *shape)
+    leaf = z.clone().requires_grad_()
+    outputs = torch.stack([one(leaf[d]) for d, one in enumerate(alone)])
+    parameters = [p for one in alone for p in one.parameters()]
+    wanted_back, *wanted = torch.autograd.grad(outputs, [leaf, *parameters], error)
+    count = len(wanted) // devices
+
+    tail = tail_for(alone[0])
+    tail.devices = devices
+    tail.parameters = [nn.Parameter(torch.stack(parameters[i::count]).detach()) for i in range(count)]
+    with torch.no_grad():
+        a, saved = tail.forward(z, spare=False)
+        torch.testing.assert_close(a, outputs)
+        torch.testing.assert_close(tail.apply(z), outputs)
+        torch.testing.assert_close(tail.backward(error.clone(), saved), wanted_back)
+        # The parameters themselves are changed: the way back must be through them as they were.
+        before = [p.clone() for p in tail.parameters]
+        torch.testing.assert_close(tail.learn(tail.parameters, saved, error.clone(), keep), wanted_back)
+    for i, (parameter, old) in enumerate(zip(tail.parameters, before, strict=True)):
+        torch.testing.assert_close(parameter.detach(), keep * old + torch.stack(wanted[i::count]))
+    inputs = tail.inputs(saved)
+    assert inputs is not None
+    for d, one in enumerate(alone):
+        single = tail_for(one)
+        with torch.no_grad():
+            expected = single.inputs(single.forward(z[d], spare=False)[1])
+        assert expected is not None
+        torch.testing.assert_close(inputs[0][d], expected[0])
+        assert inputs[1] == expected[1]
 
 
 def test_a_convolutional_network_adapts_too() -> None:

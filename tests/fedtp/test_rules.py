@@ -46,9 +46,9 @@ def test_tail_passes_errors_as_autograd_does(layer: nn.Module) -> None:
     assert isinstance(tail, GenericTail) == (layer in BY_AUTOGRAD)
     z = 3 * randn(4, 6)
     kept = z.clone()
-    output, saved = tail.forward(z)
+    output, saved = tail.forward(z, spare=False)
     error = randn(*output.shape, seed=1)
-    passed = tail.backward(error, saved)
+    passed = tail.backward(error.clone(), saved)
 
     leaf = kept.clone().requires_grad_()
     expected = layer(leaf.clone())
@@ -57,6 +57,10 @@ def test_tail_passes_errors_as_autograd_does(layer: nn.Module) -> None:
     torch.testing.assert_close(passed, gradient)
     assert torch.equal(z, kept), "what came in may be what another layer has saved"
     assert not output.requires_grad
+
+    output, saved = tail.forward(kept.clone(), spare=True)
+    torch.testing.assert_close(output, expected.detach())
+    torch.testing.assert_close(tail.backward(error.clone(), saved), gradient)
 
 
 def linear_reference(layer: nn.Module, x: Tensor, error: Tensor, keep: float) -> list[Tensor]:
