@@ -1,4 +1,4 @@
-"""tpSGD against backpropagation and its gradient-free peers: accuracy, convergence, time and memory.
+"""tpSGD against backpropagation and its gradient-free peers: accuracy and convergence. Time and memory: costs.py.
 
 Every method is tuned by the same search, five learning rates with one seed, scored on training samples that are held
 back; then it is trained with three seeds at the best of them and scored on the test set. All use momentum 0.9, a
@@ -17,7 +17,6 @@ from __future__ import annotations
 import csv
 import math
 import sys
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
@@ -28,7 +27,6 @@ from typing import Any
 import torch
 from machine import publish
 from torch import Tensor, nn
-from torch.profiler import ProfilerActivity, profile
 
 from fedtp import TPSGD
 from fedtp.baselines import Backprop, DirectFeedback, FeedbackAlignment
@@ -39,7 +37,7 @@ RESULTS = Path(__file__).parent / "results" / "peers"
 SEEDS = (0, 1, 2)
 TUNING_SEED = 3
 MOMENTUM = 0.9
-FIELDS = ("method", "lr", "seed", "split", "accuracy", "epochs_to_95", "seconds_per_epoch", "peak_mib", "curve")
+FIELDS = ("method", "lr", "seed", "split", "accuracy", "epochs_to_95", "curve")
 
 
 @dataclass(frozen=True)
@@ -153,21 +151,6 @@ def score(model: nn.Sequential, samples: Samples) -> float:
     return 100 * right / len(samples.y)
 
 
-def peak_mib(model: nn.Sequential, optimizer: Any, batch: Samples) -> float:
-    """Return the most memory that a step holds at a time beyond what lives before it, from the allocator's events."""
-    steps(optimizer, batch)  # momentum and readouts are there from the first step on
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as recorded:
-        steps(optimizer, batch)
-    events = sorted(
-        (e for e in recorded.profiler.kineto_results.events() if e.name() == "[memory]"), key=lambda e: e.start_ns()
-    )
-    now = top = 0
-    for event in events:
-        now += event.nbytes()
-        top = max(top, now)
-    return top / 2**20
-
-
 def run(split: Split, method: str, lr: float, seed: int, on: str) -> dict[str, Any]:
     """Train once, and return what was measured."""
     task, (make, _) = split.task, METHODS[method]
@@ -175,19 +158,15 @@ def run(split: Split, method: str, lr: float, seed: int, on: str) -> dict[str, A
     model = task.model(seed=seed)
     optimizer = make(model, lr=lr, momentum=MOMENTUM)
     generator = torch.Generator().manual_seed(seed)
-    total, done, seconds, curve = task.epochs * -(-len(training.y) // task.batch), 0, 0.0, []
+    total, done, curve = task.epochs * -(-len(training.y) // task.batch), 0, []
     for _ in range(task.epochs):
-        start = time.perf_counter()
         for batch in training.batches(task.batch, generator):
             for group in optimizer.param_groups:
                 group["lr"] = lr * 0.5 * (1 + math.cos(math.pi * done / total))
             steps(optimizer, batch)
             done += 1
-        seconds += time.perf_counter() - start
         curve.append(score(model, scored))
     first = next(epoch for epoch, accuracy in enumerate(curve, 1) if accuracy >= 0.95 * curve[-1])
-    fresh = task.model(seed=seed)
-    peak = peak_mib(fresh, make(fresh, lr=lr, momentum=MOMENTUM), training.take(torch.arange(task.batch)))
     return {
         "method": method,
         "lr": lr,
@@ -195,8 +174,6 @@ def run(split: Split, method: str, lr: float, seed: int, on: str) -> dict[str, A
         "split": on,
         "accuracy": round(curve[-1], 2),
         "epochs_to_95": first,
-        "seconds_per_epoch": round(seconds / task.epochs, 3),
-        "peak_mib": round(peak, 2),
         "curve": " ".join(f"{accuracy:.2f}" for accuracy in curve),
     }
 
@@ -255,15 +232,13 @@ def tables() -> None:
             tested = [row for row in rows if row["method"] == method and row["split"] == "test"]
             if len(tested) < len(SEEDS):
                 continue
-            figures = {key: [float(row[key]) for row in tested] for key in FIELDS[4:8]}
+            figures = {key: [float(row[key]) for row in tested] for key in FIELDS[4:6]}
             table.append(
                 {
                     "method": method,
                     "lr": tested[0]["lr"],
                     "accuracy": f"{mean(figures['accuracy']):.2f} ± {stdev(figures['accuracy']):.2f}",
                     "epochs to 95 %": f"{mean(figures['epochs_to_95']):.1f}",
-                    "seconds per epoch": f"{mean(figures['seconds_per_epoch']):.2f}",
-                    "peak MiB of a step": f"{mean(figures['peak_mib']):.1f}",
                 }
             )
         if table:

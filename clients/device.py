@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 from flwr.app import ArrayRecord, ConfigRecord, RecordDict
 
 from clients.detection import make_detector
@@ -27,9 +28,10 @@ class Device:
     stream
         Where its samples come from.
     weights
-        The model it has, packed by block: at first the one that the fleet begins with.
+        The model it has, packed by block: at first the one that the fleet begins with. A block's weights come first,
+        then its readout, if that learns.
     momentum
-        The optimizer's memory, packed by block; empty before it first learns, and without momentum.
+        The optimizer's memory, packed like `weights`; empty before it first learns, and without momentum.
     detector
         A River drift detector, or None.
     """
@@ -43,7 +45,18 @@ class Device:
     @classmethod
     def new(cls, learner: Learner, stream: Stream) -> Device:
         """Return a device that has seen nothing yet and has the fleet's initial model."""
-        return cls(learner, stream, learner.initial_weights(), {}, make_detector(learner.spec.detector))
+        return cls(learner, stream, learner.initial(), {}, make_detector(learner.spec.detector))
+
+    def receive(self, weights: Mapping[str, Packed]) -> None:
+        """Take over what the server sends of each block; a readout that does not travel stays as it is."""
+        for name, sent in weights.items():
+            stays = self.weights[name][sent.size :]
+            # What comes whole is kept as it is: that all were sent the same can be told by its identity.
+            self.weights[name] = np.concatenate([sent, stays]) if stays.size else sent
+
+    def send(self, block: str) -> Packed:
+        """Return what of a block travels."""
+        return self.weights[block][: self.learner.sizes[block]]
 
     def suspend(self, state: RecordDict) -> None:
         """Write what must survive until the next message into Flower's ``context.state``."""

@@ -107,7 +107,7 @@ def plan(order: Order, device: Device) -> Plan:
         raise WireError("extra block", f"the order asks for unknown blocks {sorted(unknown)}")
     samples = device.stream.take(order.now)
     _check_samples(samples, learner)
-    device.weights.update(order.weights)
+    device.receive(order.weights)
     freeze = learner.spec.freeze_after_seconds
     frozen = freeze is not None and order.now >= freeze
     blocks = () if frozen or not len(samples) else tuple(n for n in learner.sizes if n in order.blocks)
@@ -133,7 +133,7 @@ def learn(plans: Sequence[Plan]) -> list[Outcome]:
     """Let every device predict, score and learn from its samples; return outcomes in the order of `plans`."""
     outcomes: dict[int, Outcome] = {}
     for learner, members in _alike(plans):
-        limit = max(1, _COHORT_BYTES // (4 * sum(learner.sizes.values())))
+        limit = max(1, _COHORT_BYTES // (4 * learner.numbers)) if learner.stacks else 1
         for start in range(0, len(members), limit):
             chunk = members[start : start + limit]
             done = _learn_together(learner, [plans[i] for i in chunk])
@@ -146,7 +146,7 @@ def report(outcome: Outcome) -> Report:
     device, samples, blocks = outcome.plan.device, outcome.plan.samples, outcome.plan.blocks
     return Report(
         digest=outcome.plan.order.digest,
-        weights={name: device.weights[name] for name in blocks},
+        weights={name: device.send(name) for name in blocks},
         examples=dict.fromkeys(blocks, len(samples)),
         samples=len(samples),
         correct=outcome.correct,
@@ -170,10 +170,10 @@ def _alike(plans: Sequence[Plan]) -> Iterable[tuple[Learner, list[int]]]:
 def _learn_together(learner: Learner, plans: Sequence[Plan]) -> list[Outcome]:
     cohort, blocks = _cohort(learner, len(plans)), plans[0].blocks
     devices = [item.device for item in plans]
-    cohort.load({name: _gather([d.weights[name] for d in devices]) for name in learner.sizes})
+    cohort.load({name: _gather([d.weights[name] for d in devices]) for name in learner.held})
     momentum = bool(learner.spec.momentum) and bool(blocks)
     if momentum:
-        zeros = {name: np.zeros(size, np.float32) for name, size in learner.sizes.items()}
+        zeros = {name: np.zeros(size, np.float32) for name, size in learner.held.items()}
         cohort.load_momentum({name: np.stack([d.momentum.get(name, zeros[name]) for d in devices]) for name in zeros})
     counts = np.array([len(item.samples) for item in plans])
     x = np.zeros((len(plans), counts.max(), learner.features), np.float32)

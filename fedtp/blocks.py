@@ -95,6 +95,11 @@ class Block:
         return isinstance(self.rule, RecurrentRule)
 
     @property
+    def normalized(self) -> bool:
+        """Whether a normalisation follows the first layer that learns, so that the scale of its weights is free."""
+        return any(tail.normalizes for tail in self.tail[self._first :])
+
+    @property
     def frozen(self) -> bool:
         """Whether a parameter asks for no gradient: such a block is passed through, and never trained."""
         return not all(p.requires_grad for p in self.parameters)
@@ -147,7 +152,7 @@ class Block:
             Minus the derivative of each sample's loss by the output, shaped as the output.
         """
         inputs, factor = self._inputs(saved, error)
-        return Descent(self.parameters, inputs, factor, error, partial(self._accumulate, saved))
+        return Descent(self.parameters, inputs, factor, error, partial(self._accumulate, saved), self.normalized)
 
     def _inputs(self, saved: list[Any], error: Tensor) -> tuple[Tensor, float]:
         """Return what the first layer that learns sees."""

@@ -72,35 +72,52 @@ class Cohort:
     learner
         What each of them trains.
     devices
-        How many there are.
+        How many there are; one, where no more can be trained at once (`fedtp.learner.Learner.stacks`).
+
+    Notes
+    -----
+    The vectors of a block hold its weights and then its readout, if that learns (`fedtp.learner.Learner.held`).
     """
 
     def __init__(self, learner: Learner, devices: int) -> None:
         self.learner = learner
-        self.model = stack(learner.model, devices)
+        self.devices = devices
+        alone = devices == 1 and not learner.stacks
+        self.model = copy.deepcopy(learner.model) if alone else stack(learner.model, devices)
         self.optimizer = learner.optimizer(self.model)
         self.chain = self.optimizer.chain
+        self._readouts = learner.readouts(self.optimizer)
 
     def load(self, weights: Mapping[str, NDArray[np.float32]]) -> None:
-        """Set every block's weights: one vector for all devices, or ``[devices, size]``."""
-        for block in self.chain:
-            block.unpack(_tensor(weights[block.name]))
+        """Set what learns of every block: one vector for all devices, or ``[devices, held]``."""
+        for name in self.learner.held:
+            block, packed = self.chain[name], self._tensor(weights[name])
+            block.unpack(packed[..., : block.size])
+            for matrix in self._readouts[name]:
+                matrix.copy_(packed[..., block.size :].unflatten(-1, matrix.shape[-2:]))
 
     def load_momentum(self, momentum: Mapping[str, NDArray[np.float32]]) -> None:
-        """Set every block's momentum, ``[devices, size]``."""
-        for block in self.chain:
-            parts = block.split(_tensor(momentum[block.name]))
-            for parameter, part in zip(block.parameters, parts, strict=True):
-                self.optimizer.state[parameter]["momentum_buffer"] = part.clone()
+        """Set every block's momentum, ``[devices, held]``."""
+        state = self.optimizer.state
+        for name in self.learner.held:
+            block, packed = self.chain[name], self._tensor(momentum[name])
+            for parameter, part in zip(block.parameters, block.split(packed[..., : block.size]), strict=True):
+                state[parameter]["momentum_buffer"] = part.clone()
+            for matrix in self._readouts[name]:
+                part = packed[..., block.size :].unflatten(-1, matrix.shape[-2:])
+                state[block.parameters[0]]["readout_momentum"] = part.clone()
 
     def weights(self, block: str) -> NDArray[np.float32]:
-        """Return a block's weights now, ``[devices, size]``, as a copy."""
-        return self.chain[block].pack().numpy()
+        """Return what learns of a block as it is now, ``[devices, held]``, as a copy."""
+        found = self.chain[block]
+        return self._rows(found.join([*found.parameters, *self._readouts[block]]))
 
     def momentum(self, block: str) -> NDArray[np.float32]:
-        """Return a block's momentum now, ``[devices, size]``, as a copy."""
+        """Return a block's momentum now, ``[devices, held]``, as a copy."""
         found, state = self.chain[block], self.optimizer.state
-        return found.join(state[p]["momentum_buffer"] for p in found.parameters).numpy()
+        parts = [state[p]["momentum_buffer"] for p in found.parameters]
+        parts += [state[found.parameters[0]]["readout_momentum"] for _ in self._readouts[block]]
+        return self._rows(found.join(parts))
 
     def learn(self, x: Tensor, y: Tensor, counts: Tensor, blocks: Collection[str]) -> tuple[Tensor, Tensor]:
         """Predict every sample, then learn from it, batch by batch.
@@ -146,6 +163,8 @@ class Cohort:
     ) -> tuple[Tensor | None, Tensor | None]:
         """Learn from one batch; return its loss and what the model answered before."""
         output = None
+        if not self.chain.devices:
+            x, y, mask = x[0], y[0], mask[0]
         if score and self.chain.blocks[-1].name not in blocks:
             with torch.no_grad():
                 output = self.chain.forward(x)
@@ -156,7 +175,11 @@ class Cohort:
         # The sweep that trains the last block has just computed the answer: it need not be computed twice.
         return value, self.optimizer.output if output is None else output
 
+    def _tensor(self, packed: NDArray[np.float32]) -> Tensor:
+        # PyTorch warns of read-only arrays, as those off the wire are.
+        tensor = torch.from_numpy(packed if packed.flags.writeable else packed.copy())
+        return tensor if self.chain.devices else tensor.view(-1)
 
-def _tensor(packed: NDArray[np.float32]) -> Tensor:
-    # PyTorch warns of read-only arrays, as those off the wire are.
-    return torch.from_numpy(packed if packed.flags.writeable else packed.copy())
+    def _rows(self, joined: Tensor) -> NDArray[np.float32]:
+        rows: NDArray[np.float32] = joined.view(self.devices, -1).numpy()
+        return rows

@@ -28,6 +28,9 @@ class Descent:
         Minus the derivative of each sample's loss, ``[..., samples, *features]``; `weigh` and `into` change it.
     accumulate
         How errors become changes of the parameters.
+    normalized
+        Whether what the parameters make is normalised before it leaves the block, so that neither their scale nor that
+        of the inputs matters.
     """
 
     parameters: Sequence[Tensor]
@@ -35,6 +38,7 @@ class Descent:
     factor: float
     error: Tensor
     accumulate: Accumulate
+    normalized: bool = False
 
     def norm(self, shares: Tensor | None) -> Tensor:
         """Return the mean squared norm of the inputs, ``[]`` or ``[devices]``."""
@@ -61,6 +65,7 @@ class Summed:
 
     parameters: Sequence[Tensor] = ()
     total: list[Tensor] = field(default_factory=list)
+    normalized: bool = False
     _norm: Tensor = field(default_factory=lambda: torch.zeros(()))
     _spectral: Tensor = field(default_factory=lambda: torch.zeros(()))
 
@@ -68,6 +73,7 @@ class Summed:
         """Add a chunk's descent; its samples count for `shares`, ``[..., samples]``."""
         if not self.total:
             self.parameters, self.total = chunk.parameters, [torch.zeros_like(p) for p in chunk.parameters]
+            self.normalized = chunk.normalized
         self._norm = self._norm + chunk.norm(shares)
         # The largest eigenvalue of a sum is at most the sum of theirs.
         self._spectral = self._spectral + chunk.spectral(shares)

@@ -31,6 +31,17 @@ class LearnerSpec(BaseModel):
         cross-entropy does not have: it compares with labels.
     projection
         How the fixed target projections are drawn.
+    readout
+        What a hidden block is read through in label space: its projection, ``"fixed"``, or a matrix that starts at it
+        and learns from the block's own error. That is a device's own, ``"learnt"``, and stays there between rounds,
+        or ``"shared"``: it travels with its block and is averaged with it.
+    pretrained
+        A safetensors file with the ``state_dict`` that the network begins with; None: drawn from the seed.
+    adaptor
+        Small layers that learn in place of the network, which is frozen (`fedtp.adaptors.adapt`); ``"none"``: the
+        network itself learns.
+    adaptor_size
+        Units of a bottleneck, or the rank.
     lr, momentum, weight_decay
         As in ``torch.optim.SGD``, the same for every block.
     normalize
@@ -66,6 +77,10 @@ class LearnerSpec(BaseModel):
     )
     space: Literal["label", "target"] = "label"
     projection: Literal["normal", "uniform", "sign", "orthogonal"] = "normal"
+    readout: Literal["fixed", "learnt", "shared"] = "fixed"
+    pretrained: str | None = Field(default=None, min_length=1)
+    adaptor: Literal["none", "scale-shift", "bottleneck", "low-rank"] = "none"
+    adaptor_size: int = Field(default=4, ge=1, le=65_536)
     lr: float = Field(default=1.0, gt=0, le=1e6)
     momentum: float = Field(default=0.0, ge=0, lt=1)
     weight_decay: float = Field(default=0.0, ge=0, le=1e6)
@@ -81,6 +96,14 @@ class LearnerSpec(BaseModel):
         if self.space == "target" and self.loss in ("cross-entropy", "binary-cross-entropy", "hinge"):
             text = f'space is "target", but the loss "{self.loss}" compares with labels: choose '
             raise Conflict([Problem(("space",), text + 'space = "label", or the loss "squared" or "absolute"')])
+        return self
+
+    @model_validator(mode="after")
+    def _readout_is_read(self) -> Self:
+        if self.readout != "fixed" and (self.method != "tpsgd" or self.space != "label"):
+            what = 'space is "target"' if self.method == "tpsgd" else f'method is "{self.method}"'
+            text = f'readout is "{self.readout}", but {what}, where no block is read out: choose readout = "fixed"'
+            raise Conflict([Problem(("readout",), text)])
         return self
 
     def to_config(self, prefix: str = "learner.") -> dict[str, ConfigValue]:

@@ -25,6 +25,9 @@ from fedtp.sequences import Chunk, Sequences
 
 ReadoutKind = Literal["fixed", "learnt"]
 
+#: How far a block goes along the mean of a batch's descents where its output is normalised (docs/findings.md).
+NORMALIZED_STEP = 0.1
+
 
 class TPSGD(BlockSGD):
     """Target projection SGD for an ``nn.Sequential`` of ordinary layers.
@@ -33,7 +36,8 @@ class TPSGD(BlockSGD):
     compared with the label by its own loss and updated; nothing is carried back to earlier blocks. With a fixed
     random projection ``P`` (classes × features, drawn from `seed` and the block's name) and labels ``y*`` (one-hot),
 
-    - in *label space* the loss is ``ℓ(γ a Pᵀ / √features, y*)``, with γ = 3 for cross-entropy and 1 otherwise,
+    - in *label space* the loss is ``ℓ(γ a Pᵀ / √features, y*)``, with γ = 3 for cross-entropy, and 1 for other
+      losses and in blocks with a normalisation, whose scale is learnt,
     - in *target space* (the paper's form) it is ``ℓ(a, y* P)``,
 
     and for the last block ``ℓ(a, y*)``: it learns the task itself.
@@ -48,11 +52,20 @@ class TPSGD(BlockSGD):
     lr
         Learning rate, for every block unless its parameter group says otherwise.
     loss
-        ``"cross_entropy"``, ``"squared"`` or ``"absolute"``.
+        What a block's output is compared by: one of `fedtp.losses.LOSSES` by name, a `fedtp.losses.Loss` with settings
+        of its own, or any function ``loss(output, target) -> number``. The default suits classes; take ``"squared"``
+        to predict numbers and ``"binary_cross_entropy"`` where several labels may hold at once.
     space
-        ``"label"`` or ``"target"``.
+        ``"label"``, or ``"target"`` with a loss that measures a distance.
     projection
         How projections are drawn: ``"normal"``, ``"uniform"``, ``"sign"`` or ``"orthogonal"``.
+    grid
+        The maps of a convolution are read as means over so many cells per axis: 1 is one feature per channel, None the
+        full map.
+    readout
+        ``"fixed"``, or ``"learnt"``: the matrix that a hidden block is read through starts as the projection, 0.3 times
+        as large as features of unit size, and follows its own block's error (label space). It closes most of the gap of
+        convolutions, for classes × features numbers per block.
     momentum, weight_decay
         As in ``torch.optim.SGD``.
     normalize
@@ -60,7 +73,8 @@ class TPSGD(BlockSGD):
         the bias's input), and add up the steps of a batch's samples instead of averaging them: a batch moves a block
         as far as its samples would one by one, and one learning rate serves every width, scale and batch size. Where
         many samples point the same way their sum would overshoot; there the step is divided by the loss's curvature
-        times the squared spectral norm of the batch, if that is larger.
+        times the squared spectral norm of the batch, if that is larger. A block with a normalisation layer answers
+        the same whatever the scale of its input: it goes a tenth of the mean of its samples' steps, undivided.
     classes
         The keys of the classes, in the order of the last block's outputs; their indices by default.
 
@@ -327,6 +341,8 @@ class TPSGD(BlockSGD):
         """
         if not self.normalize:
             return 1.0
+        if descent.normalized:
+            return NORMALIZED_STEP
         norm = descent.norm(shares)
         if not isinstance(size, int) or size > 1:
             norm = torch.maximum(norm, self.loss.curvature * size * descent.spectral(shares))
@@ -388,6 +404,7 @@ class TPSGD(BlockSGD):
                 grid=self.grid,
                 devices=self.chain.devices,
                 learns=learns,
+                normalized=block.normalized,
             )
             if learns:
                 kept = state.get("readout")

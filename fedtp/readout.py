@@ -15,8 +15,8 @@ from fedtp.losses import Loss, Space
 
 aten: Any = torch.ops.aten
 
-#: What a readout that learns starts as, in parts of the projection: it grows where that helps (docs/findings.md).
-START = 0.1
+#: The gain of a readout that learns, at the start: it grows where that helps (docs/findings.md).
+START = 0.3
 
 
 class Readout:
@@ -42,13 +42,15 @@ class Readout:
         How many devices of a stack have a copy of their own of a readout that learns; 0 for an ordinary model.
     learns
         Whether the readout follows its own error, as a last layer does (label space).
+    normalized
+        Whether the block normalises its output, see `fedtp.blocks.Block.normalized`.
 
     Attributes
     ----------
     matrix
         ``[classes, features]``, or ``[devices, classes, features]``. In label space it holds the factor
-        ``gain / √features``, so that features of unit size have logits of the same size in every block; at the start a
-        tenth of that if it learns.
+        ``gain / √features``, so that features of unit size have logits of the same size in every block. The gain is the
+        loss's; 1 for a block that is normalised, whose affine parts learn the rest; `START` for a readout that learns.
     """
 
     def __init__(
@@ -61,13 +63,15 @@ class Readout:
         grid: int | None = None,
         devices: int = 0,
         learns: bool = False,
+        normalized: bool = False,
     ) -> None:
         self.loss = loss
         self.space = space
         self.grid = grid
         self.learns = learns
-        scale = loss.gain / math.sqrt(rows.shape[-1]) if space == "label" else 1.0
-        matrix = (rows * (scale * START if learns else scale)).to(like.device, like.dtype)
+        gain = START if learns else 1.0 if normalized else loss.gain
+        scale = gain / math.sqrt(rows.shape[-1]) if space == "label" else 1.0
+        matrix = (rows * scale).to(like.device, like.dtype)
         self.matrix = matrix.expand(devices, *matrix.shape).clone() if learns and devices else matrix
 
     def fits(self, features: int, like: Tensor) -> bool:

@@ -12,12 +12,16 @@ from torch import Tensor
 from fedtp.errors import ModelError
 from fedtp.optimizer import TPSGD
 
-Batch = tuple[Tensor, Tensor]
+#: Inputs and labels, and of padded sequences their lengths, as `fedtp.TPSGD.step` takes them.
+Batch = tuple[Tensor, Tensor] | tuple[Tensor, Tensor, Tensor]
 Stage = tuple[Tensor, Tensor]
 
 
 def greedy(optimizer: TPSGD, epochs: int, batches: Callable[[int], Iterable[Batch]]) -> dict[str, list[float]]:
     """Train each block until it is done, before the next begins.
+
+    The blocks before it pass the batches on as they are, and those after it are not reached. A block that is frozen
+    is never trained.
 
     Parameters
     ----------
@@ -26,12 +30,20 @@ def greedy(optimizer: TPSGD, epochs: int, batches: Callable[[int], Iterable[Batc
     epochs
         For each block.
     batches
-        From the number of an epoch, from 0, to its batches: inputs and labels as `fedtp.TPSGD.step` takes them.
+        From the number of an epoch, from 0, to its batches: inputs and labels as `fedtp.TPSGD.step` takes them, and
+        lengths third where sequences are padded. It is called anew for every epoch of every block, and may set the
+        learning rate of the epoch in ``optimizer.param_groups``.
 
     Returns
     -------
     dict
-        For each block by name the mean loss of each of its epochs.
+        For each block by name the mean loss of each of its epochs, all batches alike.
+
+    Raises
+    ------
+    ModelError
+        If there is no epoch, an epoch has no batches, or a batch cannot be learnt from: blocks may have learnt from
+        the batches before it.
 
     Examples
     --------
@@ -42,24 +54,31 @@ def greedy(optimizer: TPSGD, epochs: int, batches: Callable[[int], Iterable[Batc
     >>> [(name, len(values)) for name, values in losses.items()]
     [('0', 5), ('2', 5)]
     """
+    if epochs < 1:
+        raise ModelError(f"Every block has at least one epoch, got {epochs}.")
     means: dict[str, list[float]] = {}
     for position in sorted(optimizer.chain.positions(None)):
         name = optimizer.chain.blocks[position].name
         for epoch in range(epochs):
             losses = []
-            for x, y in batches(epoch):
-                optimizer.step(x, y, blocks=[position])
+            for x, y, *lengths in batches(epoch):
+                optimizer.step(x, y, blocks=[position], lengths=lengths[0] if lengths else None)
                 losses.append(optimizer.losses[name].mean())
+            if not losses:
+                raise ModelError(
+                    f"Epoch {epoch} of block {name!r} has no batches; `batches` must give them anew at every call."
+                )
             means.setdefault(name, []).append(float(torch.stack(losses).mean()))
     return means
 
 
-def pipeline(optimizer: TPSGD, batches: Iterable[Batch], *, threads: int = 2) -> list[float]:
+def pipeline(optimizer: TPSGD, batches: Iterable[tuple[Tensor, Tensor]], *, threads: int = 2) -> list[float]:
     """Train all blocks at once, each on the batch after the one that the next block is at.
 
     No block waits for those after it, since no error comes back. The blocks are dealt to the threads in stages of about
     the same number of weights; each block sees the same batches in the same order as by `fedtp.TPSGD.step`, and learns
-    the same, bit for bit.
+    the same: bit for bit, or up to rounding where `step` learns from few samples in NumPy. Hooks of the optimizer are
+    not called. Whether it is faster depends on the model and the machine: ``benchmarks/deep.py`` measures it.
 
     Parameters
     ----------
@@ -73,13 +92,22 @@ def pipeline(optimizer: TPSGD, batches: Iterable[Batch], *, threads: int = 2) ->
     Returns
     -------
     list of float
-        The last block's loss of each batch.
+        The last block's loss of each batch; none if the last block is frozen.
 
     Raises
     ------
     ModelError
         If the model has recurrent layers, there is no thread, or a batch cannot be learnt from: blocks may have learnt
         from the batches before it.
+
+    Examples
+    --------
+    >>> from fedtp.models import mlp
+    >>> model = mlp(4, [8], 3)
+    >>> x, y = torch.randn(6, 4), torch.tensor([0, 1, 2, 0, 1, 2])
+    >>> losses = pipeline(TPSGD(model, seed=7), [(x, y)] * 20, threads=2)
+    >>> len(losses), losses[-1] < losses[0]
+    (20, True)
     """
     chain = optimizer.chain
     if chain.recurrent:
@@ -102,17 +130,21 @@ def pipeline(optimizer: TPSGD, batches: Iterable[Batch], *, threads: int = 2) ->
                 x = chain.blocks[position].apply(x)
         return x, target
 
+    optimizer.losses, optimizer.output = {}, None
     losses, last = [], chain.blocks[-1].name
     line: list[Stage | None] = [None] * len(stages)  # what each stage has worked on
     with ThreadPoolExecutor(len(stages)) as pool:
         for batch in itertools.chain(batches, [None] * len(stages)):
             entering = None
             if batch is not None:
-                x, target, _ = chain.prepare(*batch, None, optimizer.loss)
+                x, y = batch
+                x, target, _ = chain.prepare(x, y, None, optimizer.loss)
                 entering = x, target
             line = list(pool.map(work, stages, [entering, *line[:-1]]))
-            if line[-1] is not None and last in optimizer.losses:
-                losses.append(float(optimizer.losses[last].mean()))
+            if line[-1] is not None:
+                optimizer.output = line[-1][0]
+                if last in optimizer.losses:
+                    losses.append(float(optimizer.losses[last].mean()))
     return losses
 
 

@@ -126,6 +126,7 @@ def _lines(summary: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     def share(key: str) -> str:
         return "-" if summary[key] is None else f"{summary[key]:.4f}"
 
+    yield "readout", summary["readout"] or "-"
     yield "prequential accuracy", share("prequential_accuracy")
     yield "final accuracy", share("final_accuracy")
     yield "kappa", share("kappa")

@@ -117,6 +117,8 @@ def simulate(
     summary = {
         "scenario": scenario.name,
         "method": scenario.learner.method,
+        "readout": scenario.learner.readout if scenario.learner.method == "tpsgd" else None,
+        "adaptor": scenario.learner.adaptor,
         "seed": scenario.run.seed,
         "version": version("fedtp"),
         "devices": scenario.device_count,

@@ -19,6 +19,8 @@ aten: Any = torch.ops.aten
 class Norm(Tail):
     """``a = w ẑ + b``, with ``ẑ`` normalised as the kind says; without affine parts ``a = ẑ``."""
 
+    normalizes = True
+
     def apply(self, z: Tensor) -> Tensor:  # noqa: D102
         return self._scaled(self.unit(z)[0])
 
@@ -70,6 +72,8 @@ class BatchNorm(Tail):
 
     ``a = w ẑ + b``, or ``ẑ`` without affine parts.
     """
+
+    normalizes = True
 
     def apply(self, z: Tensor) -> Tensor:  # noqa: D102
         return self.forward(z, spare=False)[0]

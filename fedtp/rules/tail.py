@@ -32,6 +32,8 @@ class Tail(ABC):
     batches_devices = True
     #: Whether `backward` needs the output as `forward` returned it, so that the next layer may not overwrite it.
     keeps_output = False
+    #: Whether the output is the same however large the input is.
+    normalizes = False
     #: Whether the output may be the very input, so that it is kept by whoever keeps that.
     passes_on = False
 

@@ -88,6 +88,12 @@ class Apps:
         {"method": "backprop", "lr": 0.1, "momentum": 0.9},
         {"freeze_after_seconds": 120.0, "detector": "none"},
         {"loss": "squared", "space": "target", "lr": 0.3},
+        {"readout": "learnt"},
+        {"readout": "learnt", "momentum": 0.9, "lr": 0.1},
+        {"readout": "shared", "momentum": 0.5, "lr": 0.2, "epochs": 2},
+        {"adaptor": "scale-shift", "readout": "learnt"},
+        {"adaptor": "bottleneck", "momentum": 0.9, "lr": 0.1, "detector": "none"},
+        {"adaptor": "low-rank", "readout": "shared", "momentum": 0.9, "lr": 0.1},
     ],
     ids=lambda settings: " ".join(map(str, settings)) or "plain",
 )
@@ -98,7 +104,8 @@ def test_it_does_what_a_cohort_does(make_learner, open_stream, send, settings) -
     devices = {}
     weights = learner.initial_weights()
     detections = 0
-    for number, blocks in enumerate(ASKED):
+    for number, asked in enumerate(ASKED):
+        blocks = tuple(name for name in asked if name in learner.sizes)
         order = Order(number + 1, number * ROUND_SECONDS, learner.digest, weights, blocks)
         messages = [send(order, node) for node in range(1, DEVICES + 1)]
         together = inline(messages)
@@ -118,15 +125,39 @@ def test_it_does_what_a_cohort_does(make_learner, open_stream, send, settings) -
                 ours, theirs = getattr(device, kept), getattr(resumed, kept)
                 assert list(ours) == list(theirs)
                 for name in ours:
+                    assert ours[name].shape == (learner.held[name],)
                     np.testing.assert_allclose(theirs[name], ours[name], rtol=1e-3, atol=1e-6)
             for name, packed in many.weights.items():
                 np.testing.assert_allclose(one.weights[name], packed, rtol=1e-3, atol=1e-6)
                 updates[name].append((packed, many.examples[name]))
             detections += many.detections
         weights = {name: weighted_mean(weights[name], u) if u else weights[name] for name, u in updates.items()}
-    assert {len(device.momentum) for device in devices.values()} <= ({2} if settings.get("momentum") else {0})
+    assert {len(d.momentum) for d in devices.values()} == {len(learner.sizes) if settings.get("momentum") else 0}
     assert all(device.stream.position > 0 for device in devices.values())
     assert (detections > 0) == (learner.spec.detector != "none")
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+def test_a_learnt_readout_stays_on_its_device(make_learner, open_stream, send, momentum) -> None:
+    learner = make_learner(readout="learnt", momentum=momentum, lr=0.1)
+    apps = Apps(learner, open_stream)
+    size, start = learner.sizes["0"], learner.initial()["0"]
+    kept = []
+    for number in range(2):
+        order = Order(number + 1, number * ROUND_SECONDS, learner.digest, learner.initial_weights(), ("0", "2"))
+        replies = apps([send(order, node) for node in (3, 4)])
+        assert [Report.from_records(reply.content).weights["0"].size for reply in replies] == [size, size]
+        kept.append([apps.device(node, open_stream).weights["0"][size:] for node in (3, 4)])
+    (first, other), (second, _) = kept
+    assert len(first) == 3 * 8
+    assert not np.allclose(first, start[size:], atol=1e-4)
+    assert not np.allclose(first, other, atol=1e-4)
+    assert not np.allclose(first, second, atol=1e-4)
+    order = Order(9, ROUND_SECONDS, learner.digest, {"0": np.zeros(size, np.float32)}, ())
+    apps([send(order, 3)])
+    after = apps.device(3, open_stream).weights["0"]
+    assert not after[:size].any()
+    np.testing.assert_array_equal(after[size:], second)
 
 
 def test_devices_differ_in_how_much_they_see(make_learner, open_stream, send) -> None:

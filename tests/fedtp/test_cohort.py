@@ -16,7 +16,6 @@ from fedtp.cohort import Cohort, stack
 from fedtp.errors import ModelError
 from fedtp.learner import Learner
 from fedtp.learner_spec import LearnerSpec
-from fedtp.models import mlp
 
 FEATURES, CLASSES = 5, 3
 Packed = dict[str, NDArray[np.float32]]
@@ -42,11 +41,13 @@ def by_itself(
 ) -> tuple[Tensor, float, Packed, Packed]:
     """One device: predictions, loss, weights and momentum after it, by the plain loop over its batches."""
     spec = learner.spec
-    model = mlp(FEATURES, spec.hidden, CLASSES, activation=spec.activation)
+    model = learner.network(weights)
     chain = Chain(model)
-    for block in chain:
-        block.unpack(torch.tensor(weights[block.name]))
     optimizer = learner.optimizer(model)
+    readouts = learner.readouts(optimizer)
+    for name, matrices in readouts.items():
+        for matrix in matrices:
+            matrix.copy_(torch.tensor(weights[name][-matrix.numel() :]).view(matrix.shape))
     predicted, losses = [], 0.0
     for epoch in range(spec.epochs if blocks else 1):
         for xs, ys in zip(x.split(spec.batch_size), y.split(spec.batch_size), strict=True):
@@ -56,32 +57,56 @@ def by_itself(
             loss = optimizer.step(xs, ys, blocks=blocks) if blocks else None
             if epoch == 0:
                 losses += len(xs) * (float("nan") if loss is None else loss.item())
+    trained, state = [chain[name] for name in blocks], optimizer.state
     momentum = {
-        block.name: torch.cat([optimizer.state[p]["momentum_buffer"].flatten() for p in block.parameters]).numpy()
-        for block in chain
-        if spec.momentum and block.name in blocks
+        block.name: block.join(
+            [
+                *(state[p]["momentum_buffer"] for p in block.parameters),
+                *(state[block.parameters[0]]["readout_momentum"] for _ in readouts[block.name]),
+            ]
+        ).numpy()
+        for block in trained
+        if spec.momentum
     }
-    return torch.cat(predicted), losses / len(y), {b.name: b.pack().numpy() for b in chain}, momentum
+    after = {name: chain[name].join([*chain[name].parameters, *readouts[name]]).numpy() for name in learner.sizes}
+    return torch.cat(predicted), losses / len(y), after, momentum
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(
     batches=st.integers(1, 3),
     short=st.lists(st.integers(0, 3), min_size=1, max_size=4),
     blocks=st.sampled_from([("0", "2"), ("0",), ("2",), ()]),
-    method=st.sampled_from(["tpsgd", "backprop"]),
+    how=st.sampled_from(
+        [
+            {},
+            {"method": "backprop"},
+            {"readout": "learnt"},
+            {"readout": "shared"},
+            {"adaptor": "scale-shift"},
+            {"adaptor": "scale-shift", "method": "backprop"},
+            {"adaptor": "bottleneck", "adaptor_size": 2, "readout": "learnt"},
+        ]
+    ),
     momentum=st.sampled_from([0.0, 0.9]),
     epochs=st.integers(1, 2),
     own=st.booleans(),
 )
 def test_devices_learn_as_if_alone(
-    batches: int, short: list[int], blocks: tuple[str, ...], method: str, momentum: float, epochs: int, own: bool
+    batches: int,
+    short: list[int],
+    blocks: tuple[str, ...],
+    how: dict[str, Any],
+    momentum: float,
+    epochs: int,
+    own: bool,
 ) -> None:
-    learner = make_learner(method=method, momentum=momentum, epochs=epochs, weight_decay=0.01)
+    learner = make_learner(**how, momentum=momentum, epochs=epochs, weight_decay=0.01)
+    blocks = tuple(name for name in blocks if name in learner.sizes)
     counts = [4 * batches - missing for missing in short]
     x, y, counted = draw(counts)
     cohort = Cohort(learner, len(counts))
-    start = learner.initial_weights()
+    start = learner.initial()
     if own:
         generator = np.random.default_rng(0)
         each = {n: generator.normal(size=(len(counts), w.size)).astype(np.float32) for n, w in start.items()}
@@ -92,7 +117,7 @@ def test_devices_learn_as_if_alone(
     for d, count in enumerate(counts):
         alone = by_itself(learner, {n: w[d] for n, w in each.items()}, x[d, :count], y[d, :count], blocks)
         assert torch.equal(predicted[d, :count], alone[0])
-        if method == "tpsgd" and "2" not in blocks:
+        if learner.spec.method == "tpsgd" and "2" not in blocks:
             assert loss[d].isnan()
         elif blocks:
             assert loss[d].item() == pytest.approx(alone[1], rel=1e-4)
@@ -102,13 +127,38 @@ def test_devices_learn_as_if_alone(
             np.testing.assert_allclose(cohort.momentum(name)[d], packed, rtol=1e-3, atol=1e-5)
 
 
-@pytest.mark.parametrize("method", ["tpsgd", "backprop"])
-def test_momentum_goes_on_where_it_was_put_aside(method: str) -> None:
-    learner = make_learner(method=method, momentum=0.9)
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+@pytest.mark.parametrize("readout", ["fixed", "shared"])
+def test_what_cannot_be_stacked_learns_alone(momentum: float, readout: str) -> None:
+    learner = make_learner(adaptor="low-rank", readout=readout, momentum=momentum, epochs=2)
+    assert not learner.stacks
+    with pytest.raises(ModelError, match="no rule that works for many devices"):
+        Cohort(learner, 2)
+    cohort, blocks = Cohort(learner, 1), ("0", "2")
+    x, y, counts = draw([7])
+    generator = np.random.default_rng(0)
+    start = {n: generator.normal(size=w.size).astype(np.float32) for n, w in learner.initial().items()}
+    cohort.load(start)
+    predicted, loss = cohort.learn(x, y, counts, blocks)
+    alone = by_itself(learner, start, x[0], y[0], blocks)
+    assert torch.equal(predicted[0], alone[0])
+    assert loss.item() == pytest.approx(alone[1], rel=1e-4)
+    for name in blocks:
+        np.testing.assert_allclose(cohort.weights(name), alone[2][name][None], rtol=1e-3, atol=1e-5)
+        assert not np.allclose(alone[2][name], start[name], atol=1e-3)
+        if momentum:
+            np.testing.assert_allclose(cohort.momentum(name), alone[3][name][None], rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "how", [{}, {"method": "backprop"}, {"readout": "learnt"}, {"adaptor": "scale-shift", "readout": "shared"}]
+)
+def test_momentum_goes_on_where_it_was_put_aside(how: dict[str, Any]) -> None:
+    learner = make_learner(**how, momentum=0.9)
     x, y, counts = draw([8, 7])
     whole, halves = Cohort(learner, 2), Cohort(learner, 2)
     for cohort in (whole, halves):
-        cohort.load(learner.initial_weights())
+        cohort.load(learner.initial())
     whole.learn(x, y, counts, ("0", "2"))
     whole.learn(x, y, counts, ("0", "2"))
 

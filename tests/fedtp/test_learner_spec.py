@@ -20,6 +20,9 @@ specs = st.builds(
     activation=choices("activation"),
     loss=choices("loss"),
     projection=choices("projection"),
+    pretrained=st.none() | st.text(min_size=1),
+    adaptor=choices("adaptor"),
+    adaptor_size=st.integers(1, 65_536),
     lr=st.floats(1e-300, 1e6),
     momentum=st.floats(0, 1, exclude_max=True),
     weight_decay=st.floats(0, 1e6),
@@ -68,6 +71,10 @@ def test_no_hidden_layer() -> None:
             'learner.method is "tpsdg", but must be "tpsgd" or "backprop"; did you mean "tpsgd"?',
         ),
         ("space", "target", 'learner.space is "target", but the loss "cross-entropy" compares with labels'),
+        ("readout", "learned", 'learner.readout is "learned", but must be "fixed", "learnt" or "shared"'),
+        ("adaptor", "lora", 'learner.adaptor is "lora", but must be "none", "scale-shift", "bottleneck" or "low-rank"'),
+        ("adaptor_size", 0, "learner.adaptor_size is 0, but must be a whole number from 1 to 65,536"),
+        ("pretrained", "", 'learner.pretrained is "", but must be text'),
         ("metod", "tpsgd", 'learner.metod is not a known key; did you mean "learner.method"?'),
     ],
 )
@@ -75,6 +82,19 @@ def test_config_errors_say_what_is_allowed(key: str, value: object, message: str
     with pytest.raises(ModelError) as caught:
         LearnerSpec.from_config({f"learner.{key}": value})
     assert str(caught.value).startswith(message)
+
+
+@pytest.mark.parametrize("readout", ["learnt", "shared"])
+def test_a_readout_learns_only_where_blocks_are_read_out(readout: str) -> None:
+    for settings, what in (
+        ({"space": "target", "loss": "squared"}, 'space is "target"'),
+        ({"method": "backprop"}, 'method is "backprop"'),
+    ):
+        LearnerSpec.from_config({f"learner.{key}": value for key, value in settings.items()})
+        with pytest.raises(ModelError, match=f'learner.readout is "{readout}", but {what}, where no block is read out'):
+            LearnerSpec.from_config(
+                {f"learner.{key}": value for key, value in {**settings, "readout": readout}.items()}
+            )
 
 
 def test_every_problem_has_a_line() -> None:
@@ -89,6 +109,7 @@ def test_frozen() -> None:
 
 
 def test_choices_are_those_of_the_learner() -> None:
+    from fedtp import adaptors
     from fedtp.losses import LOSSES
     from fedtp.models import ACTIVATIONS
     from fedtp.projection import Kind
@@ -97,3 +118,4 @@ def test_choices_are_those_of_the_learner() -> None:
     losses = get_args(LearnerSpec.model_fields["loss"].annotation)
     assert {name.replace("-", "_") for name in losses} == set(LOSSES)
     assert set(get_args(LearnerSpec.model_fields["projection"].annotation)) == set(get_args(Kind))
+    assert set(get_args(LearnerSpec.model_fields["adaptor"].annotation)) == {"none", *get_args(adaptors.Kind)}

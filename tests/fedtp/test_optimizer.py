@@ -89,12 +89,15 @@ class Reference:
             if i == last:
                 values = self.loss(flat, one_hot)
             elif self.space == "label":
-                values = self.loss(self.gain * flat @ rows.T / math.sqrt(flat.shape[1]), one_hot)
+                gain = 1 if normalized(block) else self.gain
+                values = self.loss(gain * flat @ rows.T / math.sqrt(flat.shape[1]), one_hot)
             else:
                 values = self.loss(flat, one_hot @ rows)
             value = (values * share).sum()
             if trained is None or i in trained:
-                divisor = self.divisor(seen(block[0], x), share) if self.normalize else 1
+                divisor = self.divisor(seen(block[0], x), share) if self.normalize else torch.ones(())
+                if self.normalize and normalized(block):
+                    divisor = torch.tensor(10.0)
                 for parameter, gradient in zip(
                     block.parameters(), torch.autograd.grad(value, list(block.parameters())), strict=True
                 ):
@@ -118,6 +121,10 @@ class Reference:
     def parameters(self) -> Iterator[nn.Parameter]:
         for block in self.blocks:
             yield from block.parameters()
+
+
+def normalized(block: nn.Sequential) -> bool:
+    return any(isinstance(layer, nn.BatchNorm1d | nn.LayerNorm) for layer in block)
 
 
 def pooled_maps(block: nn.Sequential, x: Tensor, a: Tensor) -> Tensor:

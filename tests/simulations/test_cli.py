@@ -21,6 +21,7 @@ from simulations.folder import fresh_folder
 
 PYPROJECT = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())
 SUMMARY = {
+    "readout": "learnt",
     "prequential_accuracy": 0.8123,
     "final_accuracy": 0.9,
     "kappa": None,
@@ -131,6 +132,7 @@ def test_simulate(monkeypatch: pytest.MonkeyPatch, simulation: FakeSimulation, t
         "1,200 accepted",
         "12.3 MB, 999 B",
         "1:00:00",
+        "learnt",
     ):
         assert text in result.stdout
     assert result.stderr == ""

@@ -67,6 +67,8 @@ SUMMARY = {
     "false_alarms",
     "detection_window_seconds",
     "method",
+    "readout",
+    "adaptor",
     "seed",
     "scenario",
     "version",
@@ -455,3 +457,38 @@ def test_kappa_is_that_of_the_devices_own_counts(small) -> None:
     run = simulate(small(), executor=counting)
     assert run.summary["kappa"] == kappa(confusion)
     assert run.summary["prequential_accuracy"] == np.trace(confusion) / confusion.sum()
+
+
+# --- Readouts and adaptors ------------------------------------------------------------------------------------------
+
+
+def test_readouts_stay_or_travel_as_the_scenario_says(small) -> None:
+    settings = ("learner.hidden=[16]", "server.rounds=12", "arrival.rate=0.5")
+    runs = {kind: simulate(small(*settings, f"learner.readout={kind}")) for kind in ("fixed", "learnt", "shared")}
+    assert {kind: run.summary["readout"] for kind, run in runs.items()} == {kind: kind for kind in runs}
+    fixed, learnt, shared = runs.values()
+    assert [run.weights["0"].size for run in runs.values()] == [65 * 16, 65 * 16, 65 * 16 + 10 * 16]
+    for direction in ("bytes_up", "bytes_down"):
+        assert learnt.summary[direction] == fixed.summary[direction]
+        orders = shared.devices.height
+        assert shared.summary[direction] - fixed.summary[direction] == orders * 4 * 10 * 16
+    start = shared.learner.initial_weights()["0"][65 * 16 :]
+    assert not np.allclose(shared.weights["0"][65 * 16 :], start, atol=1e-2)
+    for run in (learnt, shared):
+        assert run.summary["final_accuracy"] > 0.7
+        assert not np.allclose(run.weights["0"][: 65 * 16], fixed.weights["0"], atol=1e-3)
+        # More work takes longer.
+        assert run.devices["compute_seconds"].sum() > fixed.devices["compute_seconds"].sum()
+        assert run.summary["readout"] in run.report()
+
+
+def test_backpropagation_has_no_readout(small) -> None:
+    run = simulate(small("learner.method=backprop", "learner.lr=0.2", "server.rounds=1"))
+    assert run.summary["readout"] is None
+    assert run.summary["adaptor"] == "none"
+
+
+def test_pretrained_weights_that_are_not_there_are_refused_with_a_sentence(small) -> None:
+    with pytest.raises(FedtpError, match="no-such-file") as caught:
+        simulate(small("learner.pretrained=no-such-file"))
+    assert len(str(caught.value).splitlines()) == 1

@@ -57,6 +57,8 @@ def _facts(results: FleetResults) -> dict[str, str]:
     return {
         "Scenario": _text(results, "scenario"),
         "Method": _text(results, "method"),
+        "Readout": _text(results, "readout"),
+        "Adaptor": _text(results, "adaptor"),
         "Seed": _text(results, "seed"),
         "Devices": count(results.number("devices")),
         "Rounds": count(results.number("rounds")),

@@ -164,6 +164,8 @@ def make_results(
         "false_alarms": len(alarms),
         "detection_window_seconds": 300.0,
         "method": "tpsgd",
+        "readout": "shared",
+        "adaptor": "none",
         "seed": seed,
         "scenario": "digits-rotating",
         "version": "0.1.0",

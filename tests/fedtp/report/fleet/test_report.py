@@ -41,7 +41,7 @@ def headings(page) -> list[str]:
 
 
 def cards(page) -> dict[str, str]:
-    return {label: value for (_, label), (_, value) in zip(page.all("dt")[5:], page.all("dd", "value"), strict=True)}
+    return {label: value for (_, label), (_, value) in zip(page.all("dt")[7:], page.all("dd", "value"), strict=True)}
 
 
 def test_every_figure_and_table_is_there(page):
@@ -111,7 +111,13 @@ def test_header_names_what_was_run(page):
     facts = dict(zip((t for _, t in page.all("dt")), (t for _, t in page.all("dd")), strict=False))
     assert [text for _, text in page.all("h1")] == ["Digits that turn"]
     assert len(page.all("p", "description")) == 2
-    assert facts == facts | {"Method": "tpsgd", "Seed": "1", "Scenario": "digits-rotating"}
+    assert facts == facts | {
+        "Method": "tpsgd",
+        "Readout": "shared",
+        "Adaptor": "none",
+        "Seed": "1",
+        "Scenario": "digits-rotating",
+    }
 
 
 def test_refusals_are_named(page):

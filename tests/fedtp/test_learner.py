@@ -1,0 +1,119 @@
+"""What a learner says of a network: which blocks learn, how large they are, what they cost, who may learn with it."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from fedtp.errors import ModelError
+from fedtp.learner import Learner, learner_for
+from fedtp.learner_spec import LearnerSpec
+from fedtp.models import mlp
+
+FEATURES, HIDDEN, CLASSES = 5, 6, 3
+ADAPTORS: dict[str, tuple[dict[str, int], dict[str, list[int]]]] = {
+    # What of each block learns, and the sizes of its matrices, frozen ones excepted.
+    "none": ({"0": 36, "2": 21}, {"0": [30], "2": [18]}),
+    "scale-shift": ({"0": 12, "2": 6}, {"0": [], "2": []}),
+    "bottleneck": ({"0": 6 * 2 + 2 + 2 * 6 + 6}, {"0": [12, 12]}),
+    "low-rank": ({"0": 2 * 5 + 6 * 2 + 6, "2": 2 * 6 + 3 * 2 + 3}, {"0": [10, 12], "2": [12, 6]}),
+}
+
+
+def make(**settings: Any) -> Learner:
+    spec = LearnerSpec.model_validate({"hidden": (HIDDEN,), "adaptor_size": 2, "seed": 3, **settings})
+    return Learner(spec, FEATURES, CLASSES)
+
+
+@pytest.mark.parametrize("adaptor", ADAPTORS)
+@pytest.mark.parametrize("readout", ["fixed", "learnt", "shared"])
+def test_only_what_learns_is_counted(adaptor: str, readout: str) -> None:
+    learner = make(adaptor=adaptor, readout=readout)
+    blocks, _ = ADAPTORS[adaptor]
+    with_readout = {name: size + (CLASSES * HIDDEN if name == "0" else 0) for name, size in blocks.items()}
+    assert learner.sizes == (with_readout if readout == "shared" else blocks)
+    assert learner.held == (blocks if readout == "fixed" else with_readout)
+    held, travels = learner.initial(), learner.initial_weights()
+    assert {name: packed.size for name, packed in held.items()} == learner.held
+    for name, packed in travels.items():
+        np.testing.assert_array_equal(packed, held[name][: learner.sizes[name]])
+    network = sum(p.numel() for p in learner.model.parameters())
+    assert learner.numbers == network + (0 if readout == "fixed" else CLASSES * HIDDEN)
+
+
+@pytest.mark.parametrize("adaptor", ADAPTORS)
+@pytest.mark.parametrize("readout", ["fixed", "learnt", "shared"])
+def test_operations_are_those_of_the_products(adaptor: str, readout: str) -> None:
+    learner = make(adaptor=adaptor, readout=readout)
+    _, matrices = ADAPTORS[adaptor]
+    scoring = 2 * 30 + 2 * 18 + (0 if adaptor == "none" else sum(2 * n for sizes in matrices.values() for n in sizes))
+    assert learner.flops(()) == scoring
+    for name, sizes in matrices.items():
+        changed = 2 * sum(sizes) + 2 * sum(sizes[1:])
+        read = (0 if name == "2" else 4 if readout == "fixed" else 6) * HIDDEN * CLASSES
+        assert learner.flops((name,)) == scoring + changed + read
+    assert learner.flops() == learner.flops(tuple(matrices))
+
+
+def test_a_copy_of_what_a_device_begins_with() -> None:
+    learner = make(readout="learnt")
+    for of in (learner.initial, learner.initial_weights):
+        before = {name: packed.copy() for name, packed in of().items()}
+        for packed in of().values():
+            packed += 1
+        for name, packed in of().items():
+            np.testing.assert_array_equal(packed, before[name])
+
+
+@pytest.mark.parametrize("adaptor", ADAPTORS)
+def test_a_network_has_the_weights_that_travelled(adaptor: str) -> None:
+    learner = make(adaptor=adaptor, readout="shared")
+    weights = {name: packed + 1 for name, packed in learner.initial_weights().items()}
+    model = learner.network(weights)
+    for (name, found), expected in zip(model.named_parameters(), learner.model.parameters(), strict=True):
+        torch.testing.assert_close(found, expected + 1 if expected.requires_grad else expected, msg=name)
+
+
+def test_who_differs_in_what_is_shared_has_another_digest(tmp_path: Path) -> None:
+    for seed in (1, 2):
+        save_file(dict(mlp(FEATURES, [HIDDEN], CLASSES, seed=seed).state_dict()), tmp_path / f"{seed}.safetensors")
+    first, second = (str(tmp_path / f"{seed}.safetensors") for seed in (1, 2))
+    kinds: list[dict[str, Any]] = [
+        {},
+        {"readout": "learnt"},
+        {"readout": "shared"},
+        {"adaptor": "scale-shift"},
+        {"adaptor": "bottleneck"},
+        {"adaptor": "low-rank"},
+        {"adaptor": "low-rank", "adaptor_size": 1},
+        {"adaptor": "scale-shift", "pretrained": first},
+        {"adaptor": "scale-shift", "pretrained": second},
+        {"adaptor": "scale-shift", "pretrained": second, "readout": "learnt"},
+    ]
+    digests = [make(**kind).digest for kind in kinds]
+    assert len(set(digests)) == len(kinds)
+    assert [make(**kind).digest for kind in kinds] == digests
+    # What learns is sent anyway: it may begin as it likes.
+    assert make(pretrained=first).digest == make().digest
+
+
+def test_a_network_begins_with_the_pretrained_weights(tmp_path: Path) -> None:
+    path = tmp_path / "model.safetensors"
+    for seed in (1, 2):  # a file that is written anew is read anew
+        expected = mlp(FEATURES, [HIDDEN], CLASSES, seed=seed)
+        save_file(dict(expected.state_dict()), path)
+        spec = LearnerSpec(hidden=(HIDDEN,), pretrained=str(path), adaptor="scale-shift")
+        learner = learner_for(spec, FEATURES, CLASSES)
+        assert learner_for(spec, FEATURES, CLASSES) is learner
+        x = torch.randn(7, FEATURES)
+        torch.testing.assert_close(learner.model(x), expected(x))
+    with pytest.raises(ModelError, match="not the network's"):
+        learner_for(spec, FEATURES, CLASSES + 1)
+
+
+def test_a_bottleneck_needs_a_hidden_layer() -> None:
+    with pytest.raises(ModelError, match="no layer that a bottleneck adaptor fits"):
+        make(hidden=(), adaptor="bottleneck")
