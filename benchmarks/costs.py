@@ -8,6 +8,7 @@ the methods take in turn, in one thread; ratios are medians of the ratios of eac
     python benchmarks/costs.py tasks      each network and batch of peers.py, and how long an epoch takes
     python benchmarks/costs.py memory     against depth and against the length of sequences
     python benchmarks/costs.py time       of multilayer perceptrons at batches of 1, 64 and 512
+    python benchmarks/costs.py compile    with torch.compile for a recurrent layer's time step (needs a C++ compiler)
 """
 
 from __future__ import annotations
@@ -163,10 +164,31 @@ def times() -> list[dict[str, object]]:
     return rows
 
 
+def compiled() -> list[dict[str, object]]:
+    """Return how long steps take with a recurrent layer's time step as it is, and compiled."""
+    rows: list[dict[str, object]] = []
+    for kind in ("gru", "lstm"):
+        batch = noise(32, 100, 40)
+        optimizers = {name: METHODS["tpSGD"](recurrent(40, 128, 10, cell=kind)) for name in ("as it is", "compiled")}
+        rule = optimizers["compiled"].chain.blocks[0].rule
+        rule.cell.forward = torch.compile(rule.cell.forward)
+        start = time.perf_counter()
+        steps(optimizers["compiled"], batch)
+        spent = time.perf_counter() - start
+        seconds = in_turn(optimizers, batch, count=5)
+        rows.append(
+            {"network": kind}
+            | {f"{name}, ms": round(1000 * median(taken), 1) for name, taken in seconds.items()}
+            | {"compiled / as it is": ratio(seconds, "compiled", "as it is"), "seconds to compile": round(spent, 1)}
+        )
+    return rows
+
+
 TABLES: dict[str, tuple[str, str, Callable[[], list[dict[str, object]]]]] = {
     "tasks": ("costs", "A step in each task of peers.py, one thread", tasks),
     "memory": ("memory", "Peak MiB of a step: MLP of width 512, batch 256; GRU of 128, batch 32", memory),
     "time": ("step_time", "Time of a step over tpSGD's, one thread", times),
+    "compile": ("compile", "Time of a step of a recurrent network of 128, 100 time steps, one thread", compiled),
 }
 
 if __name__ == "__main__":

@@ -12,7 +12,8 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-RESULTS = Path(__file__).parent / "results"
+#: Where results go, unless the environment variable FEDTP_RESULTS names another folder.
+RESULTS = Path(os.environ.get("FEDTP_RESULTS", Path(__file__).parent / "results"))
 
 
 def machine() -> str:
@@ -27,13 +28,18 @@ def machine() -> str:
     return f"{model}, {os.cpu_count()} cores; Python {platform.python_version()}, PyTorch {torch.__version__}"
 
 
-def publish(name: str, title: str, rows: Sequence[Mapping[str, object]]) -> None:
-    """Print rows as a table, and write them to ``results/NAME.csv`` with the machine beside them."""
+def show(title: str, rows: Sequence[Mapping[str, object]]) -> None:
+    """Print rows as a table."""
     table = Table(title=title, caption=machine())
     for heading, value in rows[0].items():
         table.add_column(heading, justify="left" if isinstance(value, str) else "right")
     for row in rows:
         table.add_row(*(f"{value:,.4g}" if isinstance(value, float) else f"{value}" for value in row.values()))
     Console(width=150).print(table)
-    RESULTS.mkdir(exist_ok=True)
+
+
+def publish(name: str, title: str, rows: Sequence[Mapping[str, object]]) -> None:
+    """Print rows as a table, and write them to ``results/NAME.csv`` with the machine beside them."""
+    show(title, rows)
+    RESULTS.mkdir(parents=True, exist_ok=True)
     pl.DataFrame([{**row, "machine": machine()} for row in rows]).write_csv(RESULTS / f"{name}.csv")

@@ -8,6 +8,7 @@ CIFAR-10 and the spoken digits (FEDTP_DATA).
 
     python benchmarks/peers.py                    every task, hours
     python benchmarks/peers.py gru cifar-conv     these
+    python benchmarks/peers.py --quick            on scikit-learn's 8x8 digits, a minute; nothing is written
     python benchmarks/peers.py --list
     python benchmarks/peers.py --tables           the tables of what has been measured
 """
@@ -20,12 +21,11 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
 import torch
-from machine import publish
+from machine import RESULTS, publish, show
 from torch import Tensor, nn
 
 from fedtp import TPSGD
@@ -33,7 +33,7 @@ from fedtp.baselines import Backprop, DirectFeedback, FeedbackAlignment
 from fedtp.data import load
 from fedtp.models import cnn, mlp, recurrent, vgg
 
-RESULTS = Path(__file__).parent / "results" / "peers"
+RUNS = RESULTS / "peers"
 SEEDS = (0, 1, 2)
 TUNING_SEED = 3
 MOMENTUM = 0.9
@@ -71,6 +71,9 @@ TASKS = {
     "lstm": Task("spoken-digits", partial(recurrent, 40, 128, 10, cell="lstm"), 8, 2300, 400, 32, (100, 40)),
     "gru-2": Task("spoken-digits", partial(recurrent, 40, 128, 10, layers=2), 8, 2300, 400, 32, (100, 40)),
 }
+
+#: On data that every installation has.
+QUICK = Task("digits", partial(mlp, 64, [128], 10), 20, 1000, 300, 32)
 
 METHODS: dict[str, tuple[Callable[..., Any], tuple[float, ...]]] = {
     "backpropagation": (Backprop, (0.003, 0.01, 0.03, 0.1, 0.3)),
@@ -180,7 +183,7 @@ def run(split: Split, method: str, lr: float, seed: int, on: str) -> dict[str, A
 
 def measured(name: str) -> list[dict[str, str]]:
     """Return what has been measured of a task."""
-    file = RESULTS / f"{name}.csv"
+    file = RUNS / f"{name}.csv"
     if not file.is_file():
         return []
     with file.open(newline="") as text:
@@ -189,8 +192,8 @@ def measured(name: str) -> list[dict[str, str]]:
 
 def keep(name: str, row: dict[str, Any]) -> None:
     """Write down a configuration."""
-    RESULTS.mkdir(parents=True, exist_ok=True)
-    file = RESULTS / f"{name}.csv"
+    RUNS.mkdir(parents=True, exist_ok=True)
+    file = RUNS / f"{name}.csv"
     new = not file.exists()
     with file.open("a", newline="") as text:
         writer = csv.DictWriter(text, FIELDS, lineterminator="\n")
@@ -199,7 +202,7 @@ def keep(name: str, row: dict[str, Any]) -> None:
         writer.writerow(row)
 
 
-def best_lr(rows: list[dict[str, str]], method: str) -> float:
+def best_lr(rows: list[dict[str, Any]], method: str) -> float:
     """Return the learning rate that the search chose."""
     tried = [row for row in rows if row["method"] == method and row["split"] == "validation"]
     return float(max(tried, key=lambda row: float(row["accuracy"]))["lr"])
@@ -223,29 +226,57 @@ def complete(name: str) -> None:
             print(name, method, f"lr {lr:g} seed {seed} {on}: {row['accuracy']} %", flush=True)
 
 
+def quick() -> None:
+    """Run every method on a small task, and print the table."""
+    split = Split(QUICK)
+    rows: list[dict[str, Any]] = []
+    for method, (_, rates) in METHODS.items():
+        rows += [run(split, method, lr, TUNING_SEED, "validation") for lr in rates]
+        rows += [run(split, method, best_lr(rows, method), seed, "test") for seed in SEEDS]
+    show(title("digits", QUICK), summary(rows))
+
+
+def title(name: str, task: Task) -> str:
+    """Say what a table shows."""
+    return f"{name}: {task.training} samples, {task.epochs} epochs, test accuracy in %"
+
+
+def summary(rows: list[dict[str, Any]]) -> list[dict[str, object]]:
+    """Return the means of the methods whose three seeds are there."""
+    table: list[dict[str, object]] = []
+    for method in METHODS:
+        tested = [row for row in rows if row["method"] == method and row["split"] == "test"]
+        if len(tested) < len(SEEDS):
+            continue
+        figures = {key: [float(row[key]) for row in tested] for key in FIELDS[4:6]}
+        table.append(
+            {
+                "method": method,
+                "lr": str(tested[0]["lr"]),
+                "accuracy": f"{mean(figures['accuracy']):.2f} ± {stdev(figures['accuracy']):.2f}",
+                "epochs to 95 %": f"{mean(figures['epochs_to_95']):.1f}",
+            }
+        )
+    return table
+
+
 def tables() -> None:
-    """Publish, of every task, the methods whose three seeds are there."""
-    for name in TASKS:
-        rows = measured(name)
-        table = []
-        for method in METHODS:
-            tested = [row for row in rows if row["method"] == method and row["split"] == "test"]
-            if len(tested) < len(SEEDS):
-                continue
-            figures = {key: [float(row[key]) for row in tested] for key in FIELDS[4:6]}
-            table.append(
-                {
-                    "method": method,
-                    "lr": tested[0]["lr"],
-                    "accuracy": f"{mean(figures['accuracy']):.2f} ± {stdev(figures['accuracy']):.2f}",
-                    "epochs to 95 %": f"{mean(figures['epochs_to_95']):.1f}",
-                }
-            )
-        if table:
-            task = TASKS[name]
-            publish(
-                f"peers_{name}", f"{name}: {task.training} samples, {task.epochs} epochs, test accuracy in %", table
-            )
+    """Publish what has been measured: accuracy, and epochs to 95 % of the final accuracy, of every task and method."""
+    found = {name: {row["method"]: row for row in summary(measured(name))} for name in TASKS}
+    for figure, file, heading in (
+        ("accuracy", "peers_accuracy", "Test accuracy in %, mean and deviation of three seeds"),
+        ("epochs to 95 %", "peers_epochs", "Epochs to 95 % of the final accuracy, mean of three seeds"),
+    ):
+        publish(
+            file,
+            heading,
+            [
+                {"task": name, "epochs": str(TASKS[name].epochs)}
+                | {method: str(methods[method][figure]) if method in methods else "-" for method in METHODS}
+                for name, methods in found.items()
+                if methods
+            ],
+        )
 
 
 def main(arguments: list[str]) -> None:
@@ -253,6 +284,8 @@ def main(arguments: list[str]) -> None:
     torch.set_num_threads(1)
     if arguments == ["--list"]:
         print("\n".join(TASKS))
+    elif arguments == ["--quick"]:
+        quick()
     elif arguments == ["--tables"]:
         tables()
     else:

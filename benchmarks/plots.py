@@ -2,8 +2,8 @@
 
 - accuracy.svg: test accuracy of every method on every task of peers.py, mean and range of the seeds
 - accuracy_curves.svg: the same after every epoch, mean of the seeds
-- memory.svg: peak memory of a step against depth and sequence length (depth_and_length.py)
-- step_time.svg: time of a step over tpSGD's (depth_and_length.py)
+- memory.svg: peak memory of a step against depth and sequence length (costs.py)
+- step_time.svg: time of a step over tpSGD's (costs.py)
 
 Nothing is measured here. A picture whose results are missing is left out, and so is a method on a task where it has
 fewer seeds than the others. The same results give the same files. Needs matplotlib, `pip install -e '.[bench]'`.

@@ -12,6 +12,7 @@ from typing import Literal, get_args
 import torch
 import torch.optim.optimizer as hooks
 from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence, pad_packed_sequence
 
 from fedtp.block_sgd import BlockSGD
 from fedtp.blocks import Block
@@ -151,7 +152,7 @@ class TPSGD(BlockSGD):
 
     def step(  # type: ignore[override]
         self,
-        x: Tensor,
+        x: Tensor | PackedSequence,
         y: Tensor,
         *,
         blocks: Iterable[int | str] | None = None,
@@ -166,7 +167,8 @@ class TPSGD(BlockSGD):
         x
             Inputs, ``[batch, ...]``, or ``[devices, batch, ...]`` for a stack of devices. A model with
             `fedtp.Recurrent` layers takes sequences, ``[batch, time, ...]``: time is then the outer loop and the
-            blocks the inner one, and every block adds up its errors over the time steps.
+            blocks the inner one, and every block adds up its errors over the time steps. A ``PackedSequence`` is
+            unpacked, and brings its lengths.
         y
             Labels, one per sample or, of sequences, one per sample or per time step: class indices ``[batch]``, or
             what else the loss compares with, ``[batch, outputs]`` (`fedtp.targets`).
@@ -194,7 +196,7 @@ class TPSGD(BlockSGD):
             is found when the sweep gets there.)
         """
         plain = weights is None and lengths is None and not carry
-        if plain and self._numpy is not None and not self._has_hooks():
+        if plain and self._numpy is not None and isinstance(x, Tensor) and not self._has_hooks():
             wanted = self.chain.positions(blocks)
             learnt = self._numpy.step(x, y, self.param_groups, wanted)
             if learnt is not None:
@@ -227,7 +229,7 @@ class TPSGD(BlockSGD):
     @torch.no_grad()
     def _learn(
         self,
-        x: Tensor,
+        x: Tensor | PackedSequence,
         y: Tensor,
         blocks: Iterable[int | str] | None,
         weights: Tensor | None,
@@ -235,6 +237,10 @@ class TPSGD(BlockSGD):
         carry: bool,
     ) -> Tensor | None:
         wanted = self.chain.positions(blocks)
+        if isinstance(x, PackedSequence):
+            if lengths is not None:
+                raise ModelError("A PackedSequence has lengths of its own; leave out lengths.")
+            x, lengths = pad_packed_sequence(x, batch_first=True)
         self.losses, self.output = {}, None
         if self.chain.recurrent:
             self._sweep_over_time(wanted, Sequences(self.chain, self.loss, x, y, weights, lengths), carry=carry)

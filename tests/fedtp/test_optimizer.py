@@ -23,6 +23,7 @@ from torch.profiler import ProfilerActivity, profile
 from fedtp import TPSGD
 from fedtp.cohort import stack
 from fedtp.errors import ModelError
+from fedtp.models import cnn, recurrent
 from fedtp.projection import Projection
 
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
@@ -596,6 +597,31 @@ def test_other_kinds_of_numbers(dtype: torch.dtype, devices: int) -> None:
     assert losses[-1] is not None
     assert losses[-1].dtype == dtype
     assert (losses[-1] < 0.7 * losses[0]).all()
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+@pytest.mark.parametrize("readout", ["fixed", "learnt"])
+@pytest.mark.parametrize(
+    ("make", "shape"),
+    [
+        pytest.param(lambda: cnn((1, 8, 8), [4], 3), (9, 1, 8, 8), id="convolutions"),
+        pytest.param(lambda: recurrent(5, 8, 3), (9, 20, 5), id="gru"),
+        pytest.param(lambda: recurrent(5, 8, 3, cell="lstm"), (9, 20, 5), id="lstm"),
+    ],
+)
+def test_other_layers_learn_in_other_kinds_of_numbers(
+    make: Callable[[], nn.Sequential], shape: tuple[int, ...], readout: Any, dtype: torch.dtype
+) -> None:
+    model = make().to(dtype)
+    x = torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(dtype)
+    y = torch.arange(9) % 3
+    optimizer = TPSGD(model, seed=7, lr=0.1, momentum=0.9, readout=readout)
+    losses = [optimizer.step(x, y) for _ in range(30)]
+    assert losses[0] is not None
+    assert losses[-1] is not None
+    assert losses[-1].dtype == dtype
+    assert losses[-1] < 0.5 * losses[0]
+    assert all(p.dtype == dtype for p in model.parameters())
 
 
 def test_the_digest_tells_projections_apart() -> None:

@@ -161,6 +161,20 @@ def test_a_sequence_is_learnt_from_at_every_step(steps: int, weighting: str, mom
     assert optimizer.losses.keys() == {"0", "1"}
 
 
+def test_packed_sequences_are_learnt_from_as_padded_ones_are() -> None:
+    x, y, lengths = drawn(1, 3, 20, 4), torch.tensor([0, 2, 1]), torch.tensor([20, 3, 11])
+    net = model()
+    twin = copy.deepcopy(net)
+    packed = pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
+    TPSGD(net, seed=7).step(packed, y)
+    TPSGD(twin, seed=7).step(x, y, lengths=lengths)
+    torch.testing.assert_close(dict(net.state_dict()), dict(twin.state_dict()), rtol=0, atol=0)
+    with pytest.raises(ModelError, match="has lengths of its own"):
+        TPSGD(net, seed=7).step(packed, y, lengths=lengths)
+    with pytest.raises(ModelError, match=r"no fedtp\.Recurrent layer"):
+        TPSGD(nn.Sequential(nn.Linear(4, 3)), seed=7).step(packed, y)
+
+
 def test_every_layer_is_a_block_and_every_step_may_have_a_label() -> None:
     net = model("lstm", "all", layers=2)
     optimizer = TPSGD(net, seed=7, lr=0.1)  # labels at random are learnt by heart, with small steps
