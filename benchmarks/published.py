@@ -15,7 +15,7 @@ average over the batch.
 A configuration is written to results/published/runs.csv as it ends, and a benchmark that was broken off goes on where
 it stopped. Needs MNIST (FEDTP_DATA).
 
-    python benchmarks/published.py                three seeds, about half an hour on a core of its own
+    python benchmarks/published.py                three seeds, about half an hour
     python benchmarks/published.py --seeds 1      ten minutes
     python benchmarks/published.py --seeds 0      the table of what has been measured
 """

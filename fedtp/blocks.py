@@ -332,7 +332,9 @@ class Chain:
             x = layer(x, lengths) if isinstance(layer, Recurrent) else layer(x)
         return x
 
-    def traverse(self, x: Tensor, lengths: Tensor | None, visit: Callable[[int, Tensor], Tensor]) -> Tensor:
+    def traverse(
+        self, x: Tensor, lengths: Tensor | None, visit: Callable[[int, Tensor], Tensor], stop: int | None = None
+    ) -> Tensor:
         """Pass a batch through the blocks; of sequences, all time steps at once.
 
         Parameters
@@ -344,16 +346,18 @@ class Chain:
         visit
             From a block's position and input to its output, ``[..., batch, ...]``, or for a block that sees every time
             step ``[..., batch * time, ...]``.
+        stop
+            How many blocks; all for None.
 
         Returns
         -------
         Tensor
-            The last block's output, ``[..., batch, ...]`` or ``[..., batch, time, ...]``.
+            The last of these blocks' output, ``[..., batch, ...]`` or ``[..., batch, time, ...]``.
         """
         self.begin()
         time = 2 if self.devices else 1
         steps = x.shape[time] if self.recurrent else 1
-        for position, block in enumerate(self.blocks):
+        for position, block in enumerate(self.blocks[:stop]):
             if position >= self.temporal:
                 x = visit(position, x)
                 continue
@@ -362,6 +366,51 @@ class Chain:
             if position == self.temporal - 1 < len(self) - 1:
                 x = last_steps(x, lengths, time)
         return x
+
+    def try_out(self, x: Tensor, stop: int) -> None:
+        """Pass one sample of a batch through the first blocks, so that layers that do not fit are found before any learns.
+
+        Parameters
+        ----------
+        x
+            The first block's input.
+        stop
+            How many blocks.
+
+        Raises
+        ------
+        ModelError
+            If a layer cannot take what the one before it puts out.
+        """
+        axes = 2 if self.devices else 1
+        one = x[:, :1] if self.devices else x[:1]
+        training = [module for module in self.model.modules() if module.training]
+        self.model.eval()  # nothing is dropped, and no statistics move
+        try:
+            with torch.no_grad():
+                output = self.traverse(one, None, self._visit, stop)
+        finally:
+            for module in training:
+                module.training = True
+            self.begin()
+        if stop < len(self):
+            return
+        outputs, found = self.blocks[-1].outputs, output.shape[-1] if output.dim() > axes else 1
+        if found != outputs:
+            raise ModelError(f"The model must end in one number per class, {outputs}, got {found}.")
+
+    def _visit(self, position: int, x: Tensor) -> Tensor:
+        block = self.blocks[position]
+        try:
+            return block.apply(x)
+        except ModelError:
+            raise
+        except (RuntimeError, TypeError, ValueError, IndexError) as error:
+            kind = type(block.rule.layer).__name__
+            raise ModelError(
+                f"Block {block.name!r}, {kind} and what follows it, does not fit an input of shape {tuple(x.shape)}: "
+                f"{str(error).splitlines()[0]}"
+            ) from error
 
     def widths(self, like: Tensor | None, width: Callable[[Tensor], int]) -> dict[str, int]:
         """Return how many features every hidden block puts out, by name.

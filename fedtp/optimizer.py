@@ -192,8 +192,7 @@ class TPSGD(BlockSGD):
         ------
         ModelError
             If there is no such block, inputs, labels and weights do not belong together, a label is out of range,
-            or the input is not finite. No weight has changed then. (A layer that does not fit the one before it
-            is found when the sweep gets there.)
+            the input is not finite, or a layer does not fit the one before it. No weight has changed then.
         """
         plain = weights is None and lengths is None and not carry
         if plain and self._numpy is not None and isinstance(x, Tensor) and not self._has_hooks():
@@ -243,12 +242,29 @@ class TPSGD(BlockSGD):
             x, lengths = pad_packed_sequence(x, batch_first=True)
         self.losses, self.output = {}, None
         if self.chain.recurrent:
-            self._sweep_over_time(wanted, Sequences(self.chain, self.loss, x, y, weights, lengths), carry=carry)
+            sequences = Sequences(self.chain, self.loss, x, y, weights, lengths)
+            self._try_out(sequences.x.narrow(sequences.axes, 0, 1), wanted)
+            self._sweep_over_time(wanted, sequences, carry=carry)
         elif lengths is not None or carry:
             raise ModelError("The model has no fedtp.Recurrent layer, so it takes neither lengths nor a carried state.")
         else:
-            self._sweep(wanted, 0, *self.chain.prepare(x, y, weights, self.loss))
+            x, target, weights = self.chain.prepare(x, y, weights, self.loss)
+            self._try_out(x, wanted)
+            self._sweep(wanted, 0, x, target, weights)
         return self.losses.get(self.chain.blocks[-1].name)
+
+    @cached_property
+    def _tried(self) -> set[tuple[torch.Size, torch.dtype, int]]:
+        """The forms of samples that so many blocks of the model are known to take."""
+        return set()
+
+    def _try_out(self, x: Tensor, wanted: frozenset[int]) -> None:
+        """See to it that layers fit each other, the first time that samples of this form come."""
+        stop = max(wanted, default=-1) + 1
+        form = x.shape[2 if self.chain.devices else 1 :], x.dtype, stop
+        if form not in self._tried:
+            self.chain.try_out(x, stop)
+            self._tried.add(form)
 
     def _sweep(self, wanted: frozenset[int], first: int, x: Tensor, target: Tensor, weights: Tensor | None) -> None:
         """Pass a batch through the blocks from the first to the last that is wanted, and train these."""

@@ -80,6 +80,9 @@ class BatchNorm(Tail):
 
     def forward(self, z: Tensor, *, spare: bool) -> tuple[Tensor, tuple[Any, ...]]:  # noqa: D102
         norm = self.layer
+        channels = z.shape[2 if self.devices else 1]
+        if channels != norm.num_features:  # the kernel itself would read past the end of its statistics
+            raise ModelError(f"{type(norm).__name__} of {norm.num_features} channels got an input of {channels}.")
         z = self._channels(z)
         statistics = [None if r is None else r.view(-1) for r in (norm.running_mean, norm.running_var)]
         training = norm.training or statistics[0] is None
