@@ -31,6 +31,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
+from peers import best_lr
 
 ROOT = Path(__file__).parent
 Rows = list[dict[str, str]]
@@ -142,10 +143,11 @@ def plain(axis_values: Sequence[float]) -> tuple[FixedLocator, FuncFormatter]:
 
 def tested(rows: Rows) -> dict[str, Rows]:
     """Return the runs that were scored on the test set, by method, of the methods that have all their seeds."""
-    runs: dict[str, Rows] = defaultdict(list)
-    for row in rows:
-        if row["split"] == "test":
-            runs[row["method"]].append(row)
+    runs: dict[str, Rows] = {}
+    for method in dict.fromkeys(row["method"] for row in rows):
+        best = best_lr(rows, method)
+        mine = [row for row in rows if row["method"] == method and row["split"] == "test"]
+        runs[method] = [row for row in mine if float(row["lr"]) == best]
     seeds = max(map(len, runs.values()), default=0)
     return {method: found for method, found in runs.items() if len(found) == seeds}
 
