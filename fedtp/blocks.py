@@ -368,12 +368,12 @@ class Chain:
         return x
 
     def try_out(self, x: Tensor, stop: int) -> None:
-        """Pass one sample of a batch through the first blocks, so that layers that do not fit are found before any learns.
+        """Pass one sample through the first blocks, so that layers that do not fit are found before any learns.
 
         Parameters
         ----------
         x
-            The first block's input.
+            The first block's input, of a batch.
         stop
             How many blocks.
 
