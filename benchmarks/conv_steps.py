@@ -2,8 +2,8 @@
 
 tpSGD divides a block's step by the squared norm of its input. A block with a batch normalisation answers the same
 whatever the scale of its input, so there it goes a tenth of the mean of its samples' steps instead, and a fixed readout
-has the gain 1. Here both are tried, with readouts that are fixed and readouts that learn, beside backpropagation, at
-five learning rates each, with one seed. Needs CIFAR-10 (FEDTP_DATA); some ten minutes on one core.
+has the gain 1. Here both are tried, with readouts that are fixed and readouts that learn, at five learning rates each,
+with one seed; backpropagation stands in peers.py. Needs CIFAR-10 (FEDTP_DATA); some ten minutes on one core.
 
     python benchmarks/conv_steps.py
 """
@@ -24,7 +24,6 @@ VARIANTS = {
     "fixed readouts, plain step": ("tpSGD, label space", True),
     "learnt readouts, divided step": ("tpSGD, label space, learnt readouts", False),
     "learnt readouts, plain step": ("tpSGD, label space, learnt readouts", True),
-    "backpropagation": ("backpropagation", True),
 }
 
 

@@ -85,6 +85,10 @@ METHODS: dict[str, tuple[Callable[..., Any], tuple[float, ...]]] = {
         partial(TPSGD, seed=7, readout="learnt", grid=4),
         (0.03, 0.1, 0.3, 1.0, 3.0),
     ),
+    "tpSGD, label space, learnt readouts, plain steps": (
+        partial(TPSGD, seed=7, readout="learnt", grid=4, normalize=False),
+        (0.003, 0.01, 0.03, 0.1, 0.3),
+    ),
     "tpSGD, target space": (partial(TPSGD, seed=7, loss="squared", space="target"), (0.01, 0.03, 0.1, 0.3, 1.0)),
     "DRTP": (partial(DirectFeedback, method="drtp", seed=7), (0.0003, 0.001, 0.003, 0.01, 0.03)),
     "DFA": (partial(DirectFeedback, method="dfa", seed=7), (0.003, 0.01, 0.03, 0.1, 0.3)),

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg.blas import dgemm, sgemm
+from scipy.linalg.blas import daxpy, dgemm, saxpy, sgemm
 
 from fedtp.errors import ModelError
 
@@ -22,6 +22,7 @@ from fedtp.errors import ModelError
 Array: TypeAlias = NDArray[Any]
 
 _GEMM = {np.dtype(np.float32): sgemm, np.dtype(np.float64): dgemm}
+_AXPY = {np.dtype(np.float32): saxpy, np.dtype(np.float64): daxpy}
 
 
 class Activation(NamedTuple):
@@ -136,7 +137,7 @@ class Dense:
         self.readout = readout
         # The same for every step: an array's `T` is a new object each time.
         self.readback = None if readout is None else readout.T
-        self._gemm = _GEMM[weight.dtype]
+        self._gemm, self._axpy = _GEMM[weight.dtype], _AXPY[weight.dtype]
 
     def forward(self, x: Array) -> Array:
         """Return the output, ``[outputs(, batch)]``, a new array."""
@@ -181,9 +182,10 @@ class Dense:
         error *= scale
         self.accumulate(self.momentum, x, error, momentum)
         for parameter, buffer in zip(self.parameters, self.momentum, strict=True):
+            # In place: the products themselves would take as much memory as the weights.
             if decay:
-                buffer -= decay * parameter
-            parameter += lr * buffer
+                self._axpy(parameter.ravel(), buffer.ravel(), a=-decay)
+            self._axpy(buffer.ravel(), parameter.ravel(), a=lr)
 
 
 class Perceptron:
