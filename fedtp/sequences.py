@@ -1,17 +1,16 @@
-"""Sequences on their way through a model, a chunk of time steps at a time, and what a block adds up over them."""
+"""Sequences on their way through a model, a chunk of time steps at a time."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from fedtp.blocks import Block, Chain
 from fedtp.errors import ModelError
 from fedtp.losses import Loss
-from fedtp.normalization import mean_squared_norm, spectral_norm
 
 #: Time steps that are alive at a time. Longer chunks have fewer and larger products; memory grows with them.
 CHUNK = 16
@@ -131,32 +130,6 @@ class Sequences:
     def kept(self) -> Tensor:
         """Return what was kept: ``[..., batch, time, ...]`` or ``[..., batch, ...]``."""
         return self._kept[0] if len(self._kept) == 1 else torch.cat(self._kept, self.axes)
-
-
-@dataclass
-class Summed:
-    """What some parameters add up over the chunks: their descent, and how large a step it allows."""
-
-    into: list[Tensor] = field(default_factory=list)
-    norm: Tensor | float = 0.0
-    spectral: Tensor | float = 0.0
-    value: Tensor | float = 0.0
-
-    def add(
-        self,
-        parameters: Sequence[nn.Parameter],
-        inputs: tuple[Tensor, float],
-        error: Tensor,
-        shares: Tensor,
-        accumulate: Callable[[Sequence[Tensor], Tensor, float], None],
-    ) -> None:
-        """Add a chunk's part."""
-        self.into = self.into or [torch.zeros_like(parameter) for parameter in parameters]
-        accumulate(self.into, error.mul_(shares.unsqueeze(-1)), 1.0)
-        matrix, factor = inputs
-        self.norm = self.norm + factor * mean_squared_norm(matrix, shares)
-        # The largest eigenvalue of a sum is at most the sum of theirs.
-        self.spectral = self.spectral + factor * spectral_norm(matrix, shares)
 
 
 def _real_steps(lengths: Tensor | None, x: Tensor, axes: int) -> Tensor:
