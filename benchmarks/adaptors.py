@@ -25,7 +25,6 @@ ends, and a benchmark that was broken off goes on where it stopped. Needs MNIST 
 from __future__ import annotations
 
 import copy
-import csv
 import math
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -37,7 +36,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from machine import RESULTS, publish
+from machine import RESULTS, append_row, publish, read_rows
 from peers import Samples, score
 from torch import Tensor, nn
 
@@ -278,10 +277,7 @@ class Record:
 
     def __init__(self, file: Path) -> None:
         self.file = file
-        self.rows: list[dict[str, str]] = []
-        if file.is_file():
-            with file.open(newline="") as text:
-                self.rows = list(csv.DictReader(text))
+        self.rows = read_rows(file)
 
     def of(self, method: str, on: str) -> list[dict[str, str]]:
         """Return the rows of a method on a part of the data."""
@@ -296,13 +292,7 @@ class Record:
 
     def keep(self, row: dict[str, Any]) -> None:
         """Write down a configuration."""
-        self.file.parent.mkdir(parents=True, exist_ok=True)
-        new = not self.file.exists()
-        with self.file.open("a", newline="") as text:
-            writer = csv.DictWriter(text, list(row), lineterminator="\n")
-            if new:
-                writer.writeheader()
-            writer.writerow(row)
+        append_row(self.file, row)
         self.rows.append({key: str(value) for key, value in row.items()})
 
     def best_lr(self, method: str, by: str) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import os
 import platform
 from collections.abc import Mapping, Sequence
@@ -43,3 +44,22 @@ def publish(name: str, title: str, rows: Sequence[Mapping[str, object]]) -> None
     show(title, rows)
     RESULTS.mkdir(parents=True, exist_ok=True)
     pl.DataFrame([{**row, "machine": machine()} for row in rows]).write_csv(RESULTS / f"{name}.csv")
+
+
+def read_rows(file: Path) -> list[dict[str, str]]:
+    """Return the configurations that a file holds; none if it is not there yet."""
+    if not file.is_file():
+        return []
+    with file.open(newline="") as text:
+        return list(csv.DictReader(text))
+
+
+def append_row(file: Path, row: Mapping[str, object]) -> None:
+    """Write down a configuration that has been measured, so that a benchmark that is broken off can go on after it."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    new = not file.exists()
+    with file.open("a", newline="") as text:
+        writer = csv.DictWriter(text, list(row), lineterminator="\n")
+        if new:
+            writer.writeheader()
+        writer.writerow(row)

@@ -16,17 +16,17 @@ CIFAR-10 and the spoken digits (FEDTP_DATA).
 
 from __future__ import annotations
 
-import csv
 import math
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
 import torch
-from machine import RESULTS, publish, show
+from machine import RESULTS, append_row, publish, read_rows, show
 from torch import Tensor, nn
 
 from fedtp import TPSGD
@@ -40,7 +40,6 @@ TUNING_SEED = 3
 MOMENTUM = 0.9
 #: What a learning rate may be.
 RATES = (0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
-FIELDS = ("method", "lr", "seed", "split", "accuracy", "epochs_to_95", "curve")
 
 
 @dataclass(frozen=True)
@@ -188,25 +187,9 @@ def run(split: Split, method: str, lr: float, seed: int, on: str) -> dict[str, A
     }
 
 
-def measured(name: str) -> list[dict[str, str]]:
-    """Return what has been measured of a task."""
-    file = RUNS / f"{name}.csv"
-    if not file.is_file():
-        return []
-    with file.open(newline="") as text:
-        return list(csv.DictReader(text))
-
-
-def keep(name: str, row: dict[str, Any]) -> None:
-    """Write down a configuration."""
-    RUNS.mkdir(parents=True, exist_ok=True)
-    file = RUNS / f"{name}.csv"
-    new = not file.exists()
-    with file.open("a", newline="") as text:
-        writer = csv.DictWriter(text, FIELDS, lineterminator="\n")
-        if new:
-            writer.writeheader()
-        writer.writerow(row)
+def runs(name: str) -> Path:
+    """Return the file that holds what has been measured of a task."""
+    return RUNS / f"{name}.csv"
 
 
 def best_lr(rows: list[dict[str, Any]], method: str) -> float:
@@ -238,10 +221,10 @@ def complete(name: str) -> None:
     """Run what of a task has not been measured yet."""
     split = Split(TASKS[name])
     for method in METHODS:
-        while lacking := next_run(measured(name), method):
+        while lacking := next_run(read_rows(runs(name)), method):
             lr, seed, on = lacking
             row = run(split, method, lr, seed, on)
-            keep(name, row)
+            append_row(runs(name), row)
             print(name, method, f"lr {lr:g} seed {seed} {on}: {row['accuracy']} %", flush=True)
 
 
@@ -270,7 +253,7 @@ def summary(rows: list[dict[str, Any]]) -> list[dict[str, object]]:
         tested = [row for row in rows if row["method"] == method and _is_test(row, best)]
         if len(tested) < len(SEEDS):
             continue
-        figures = {key: [float(row[key]) for row in tested] for key in FIELDS[4:6]}
+        figures = {key: [float(row[key]) for row in tested] for key in ("accuracy", "epochs_to_95")}
         table.append(
             {
                 "method": method,
@@ -284,7 +267,7 @@ def summary(rows: list[dict[str, Any]]) -> list[dict[str, object]]:
 
 def tables() -> None:
     """Publish what has been measured: accuracy, and epochs to 95 % of the final accuracy, of every task and method."""
-    found = {name: {row["method"]: row for row in summary(measured(name))} for name in TASKS}
+    found = {name: {row["method"]: row for row in summary(read_rows(runs(name)))} for name in TASKS}
     for figure, file, heading in (
         ("accuracy", "peers_accuracy", "Test accuracy in %, mean and deviation of three seeds"),
         ("epochs to 95 %", "peers_epochs", "Epochs to 95 % of the final accuracy, mean of three seeds"),

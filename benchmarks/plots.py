@@ -14,7 +14,6 @@ fewer seeds than the others. The same results give the same files. Needs matplot
 
 from __future__ import annotations
 
-import csv
 import math
 import re
 from collections import defaultdict
@@ -27,6 +26,7 @@ from typing import Any
 
 import matplotlib as mpl
 import typer
+from machine import read_rows
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -73,14 +73,6 @@ SETTINGS: dict[str, Any] = {
 WIDTH = 9.0  # inches
 PANEL = 2.3
 COLUMNS = 3
-
-
-def table(file: Path) -> Rows:
-    """Return the rows of a CSV file; none if there is no such file."""
-    if not file.is_file():
-        return []
-    with file.open(newline="") as text:
-        return list(csv.DictReader(text))
 
 
 @dataclass
@@ -272,9 +264,9 @@ def step_time(rows: Rows, styles: Styles) -> Figure:
 
 def main(results: Path = ROOT / "results", images: Path = ROOT.parent / "docs" / "images") -> None:
     """Draw what there is."""
-    peers = {file.stem: tested(table(file)) for file in (results / "peers").glob("*.csv")}
+    peers = {file.stem: tested(read_rows(file)) for file in (results / "peers").glob("*.csv")}
     peers = {task: runs for task, runs in sorted(peers.items()) if runs}
-    depth_and_length, times = table(results / "memory.csv"), table(results / "step_time.csv")
+    depth_and_length, times = read_rows(results / "memory.csv"), read_rows(results / "step_time.csv")
     styles = Styles()
     styles.add(method for runs in peers.values() for method in runs)
     styles.add(row["method"] for row in depth_and_length)

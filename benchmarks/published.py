@@ -22,7 +22,6 @@ it stopped. Needs MNIST (FEDTP_DATA).
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -31,7 +30,7 @@ from typing import Any
 
 import torch
 import typer
-from machine import RESULTS, publish
+from machine import RESULTS, append_row, publish, read_rows
 from torch import Tensor
 
 from fedtp.baselines import Backprop, DirectFeedback, FeedbackAlignment
@@ -95,46 +94,28 @@ def run(method: Method, lr: float, seed: int, learnt: Samples, scored: Samples, 
     return curve
 
 
-def measured() -> list[dict[str, str]]:
-    """Return what has been measured."""
-    if not RUNS.is_file():
-        return []
-    with RUNS.open(newline="") as text:
-        return list(csv.DictReader(text))
-
-
-def keep(row: dict[str, Any]) -> None:
-    """Write down a configuration."""
-    RUNS.parent.mkdir(parents=True, exist_ok=True)
-    new = not RUNS.exists()
-    with RUNS.open("a", newline="") as text:
-        writer = csv.DictWriter(text, FIELDS, lineterminator="\n")
-        if new:
-            writer.writeheader()
-        writer.writerow(row)
-
-
 def complete(name: str, lr: float, seed: int, split: str, learnt: Samples, scored: Samples) -> None:
     """Measure a configuration, unless it has been."""
     key = (name, str(lr), str(seed), split)
-    if key in {(row["method"], row["lr"], row["seed"], row["split"]) for row in measured()}:
+    if key in {(row["method"], row["lr"], row["seed"], row["split"]) for row in read_rows(RUNS)}:
         return
     epochs, averaged = (EPOCHS, AVERAGED) if split == "test" else (TUNING_EPOCHS, 1)
     curve = run(METHODS[name], lr, seed, learnt, scored, epochs)
     error = mean(curve[-averaged:])
-    keep(
+    append_row(
+        RUNS,
         dict(zip(FIELDS, key, strict=False))
         | {
             "error": round(error, 3),
             "curve": " ".join(f"{value:.2f}" for value in curve),
-        }
+        },
     )
     print(name, f"lr {lr:g} seed {seed} {split}: {error:.2f} %", flush=True)
 
 
 def best_lr(name: str) -> float:
     """Return the learning rate that the search chose."""
-    tried = [row for row in measured() if row["method"] == name and row["split"] == "validation"]
+    tried = [row for row in read_rows(RUNS) if row["method"] == name and row["split"] == "validation"]
     return float(min(tried, key=lambda row: float(row["error"]))["lr"])
 
 
@@ -142,7 +123,7 @@ def table() -> None:
     """Publish the methods that have been scored on the test set."""
     rows: list[dict[str, object]] = []
     for name, method in METHODS.items():
-        tested = [row for row in measured() if row["method"] == name and row["split"] == "test"]
+        tested = [row for row in read_rows(RUNS) if row["method"] == name and row["split"] == "test"]
         if tested:
             errors = [float(row["error"]) for row in tested]
             spread = f" ± {stdev(errors):.2f}" if len(errors) > 1 else ""
