@@ -74,7 +74,7 @@ class TPSGD(BlockSGD):
         the bias's input), and add up the steps of a batch's samples instead of averaging them: a batch moves a block
         as far as its samples would one by one, and one learning rate serves every width, scale and batch size. Where
         many samples point the same way their sum would overshoot; there the step is divided by the loss's curvature
-        times the squared spectral norm of the batch, if that is larger. A block with a normalisation layer answers
+        times the samples and the squared spectral norm of the batch, if that is larger. A block with a normalisation layer answers
         the same whatever the scale of its input: it goes a tenth of the mean of its samples' steps, undivided.
     classes
         The keys of the classes, in the order of the last block's outputs; their indices by default.
@@ -365,11 +365,11 @@ class TPSGD(BlockSGD):
             return 1.0
         if descent.normalized:
             return NORMALIZED_STEP
-        norm = descent.norm(shares)
+        norm = 1.0 + descent.norm(shares)  # the one is the bias's input
         if not isinstance(size, int) or size > 1:
-            norm = torch.maximum(norm, self.loss.curvature * size * descent.spectral(shares))
+            norm = torch.maximum(norm, self.loss.curvature * size * (1.0 + descent.spectral(shares)))
         # PyTorch takes ten times as long as Python to work with one number.
-        return size / (1.0 + norm) if norm.dim() else float(size) / (1.0 + norm.item())
+        return size / norm if norm.dim() else float(size) / norm.item()
 
     def _fixed_readout(self, block: Block) -> Tensor:
         """Return the matrix that a dense hidden block is read through."""

@@ -32,12 +32,12 @@ class Activation(NamedTuple):
     ----------
     apply
         Replaces its argument by the output, and returns it.
-    slope
-        The derivative, given the output.
+    back
+        Multiplies an error, its first argument, by the derivative, given the output.
     """
 
     apply: Callable[[Array], Array]
-    slope: Callable[[Array], Array]
+    back: Callable[[Array, Array], Any]
 
 
 def _sigmoid(z: Array) -> Array:
@@ -48,9 +48,23 @@ def _sigmoid(z: Array) -> Array:
     return z
 
 
-RELU = Activation(lambda z: np.maximum(z, 0.0, out=z), np.sign)
-TANH = Activation(lambda z: np.tanh(z, out=z), lambda a: 1.0 - a * a)
-SIGMOID = Activation(_sigmoid, lambda a: a * (1.0 - a))
+def _sigmoid_back(error: Array, a: Array) -> None:
+    error *= a
+    error -= error * a
+
+
+def _tanh_back(error: Array, a: Array) -> None:
+    rest = error * a
+    rest *= a
+    error -= rest
+
+
+RELU = Activation(lambda z: np.maximum(z, 0.0, out=z), lambda error, a: np.multiply(error, a > 0.0, out=error))
+TANH = Activation(lambda z: np.tanh(z, out=z), _tanh_back)
+SIGMOID = Activation(_sigmoid, _sigmoid_back)
+
+#: Numbers of a batch that pass an activation backward at a time: what is in between stays in the processor's cache.
+_AT_A_TIME = 2**11
 
 
 class Loss(ABC):
@@ -75,7 +89,7 @@ class Squared(Loss):
 
     def value_and_error(self, output: Array, target: Array) -> tuple[Any, Array]:  # noqa: D102
         error = target - output
-        return 0.5 * np.add.reduce(error * error), error
+        return 0.5 * np.einsum("f...,f...->...", error, error), error
 
 
 class CrossEntropy(Loss):
@@ -147,16 +161,30 @@ class Dense:
             rows += self.bias
         return z if self.activation is None else self.activation.apply(z)
 
+    def back(self, error: Array, a: Array) -> None:
+        """Carry an error from the output `a` to before the activation, in place."""
+        if self.activation is None:
+            return
+        if error.size <= _AT_A_TIME:
+            self.activation.back(error, a)
+            return
+        rows = max(1, _AT_A_TIME * len(error) // error.size)
+        for first in range(0, len(error), rows):
+            self.activation.back(error[first : first + rows], a[first : first + rows])
+
     def accumulate(self, into: Sequence[Array], x: Array, error: Array, keep: float) -> None:
         """Set ``into = keep * into + descent``, in place, from the input and the error before the activation."""
         weight, *bias = into
         # BLAS writes into an array in Fortran order, and the transpose of one in C order is one; of another it would
         # change a copy, see `in_place`.
-        self._gemm(1.0, x, error, keep, weight.T, 0, 1, 1)
-        for b in bias:
+        # It takes arrays in that order only, too; a batch in the other is the transpose of one.
+        a, transposed = (x, 0) if x.flags.f_contiguous else (x.T, 1)
+        b, plain = (error, 1) if error.flags.f_contiguous else (error.T, 0)
+        self._gemm(1.0, a, b, keep, weight.T, transposed, plain, 1)
+        for sums in bias:
             if keep != 1.0:
-                b *= keep
-            b += error if error.ndim == 1 else np.add.reduce(error, 1)
+                sums *= keep
+            sums += error if error.ndim == 1 else np.add.reduce(error, 1)
 
     def descend(self, x: Array, error: Array, scale: float, group: Mapping[str, Any]) -> None:
         """Learn.
@@ -260,10 +288,10 @@ class Perceptron:
             a = layer.forward(x)
             if position in wanted:
                 value, error = self._compare(layer, a, target)
-                if layer.activation is not None:
-                    error *= layer.activation.slope(a)
+                layer.back(error, a)
                 layer.descend(x, error, self._scale(x), groups[position])
                 losses[position] = value if a.ndim == 1 else value.mean()
+                del error  # before the next one is made
             x = a
         return losses, x if stop == len(self.layers) else None
 
@@ -281,11 +309,11 @@ class Perceptron:
         if not self.normalize:
             return 1.0 / samples
         flat = x.ravel("K")
-        norm = flat.dot(flat) / samples
+        norm = 1.0 + flat.dot(flat) / samples  # the one is the bias's input
         alike = self.loss.curvature * samples
         if alike > 1.0:  # the largest eigenvalue is no larger than the sum of all, so else it could not count
-            norm = max(norm, alike * _spectral(x))
-        return 1.0 / (1.0 + float(norm))
+            norm = max(norm, alike * (1.0 + _spectral(x)))
+        return 1.0 / float(norm)
 
 
 def _spectral(x: Array) -> float:

@@ -116,7 +116,7 @@ class Reference:
             v = share
             for _ in range(2):
                 v = share * (x @ x.T @ (v / v.norm().clamp_min(1e-30)))
-            norm = torch.maximum(norm, self.curvature * size * v.norm())
+            return torch.maximum(1 + norm, self.curvature * size * (1 + v.norm())) / size
         return (1 + norm) / size
 
     def parameters(self) -> Iterator[nn.Parameter]:
@@ -652,3 +652,13 @@ def test_the_digest_tells_projections_apart() -> None:
     assert digest() == digest(stack(network(), 2))
     different = [digest(), digest(seed=8), digest(projection="sign"), digest(other), digest(classes=["a", "b", "c"])]
     assert len(set(different)) == len(different)
+
+
+@pytest.mark.parametrize("batch", [64, 65])  # in NumPy, and in PyTorch
+def test_a_bias_goes_no_further_than_the_curvature_allows(batch: int) -> None:
+    model = nn.Sequential(nn.Linear(4, 2))
+    nn.init.zeros_(model[0].bias)
+    optimizer = TPSGD(model, seed=7)
+    optimizer.step(torch.zeros(batch, 4), torch.zeros(batch, dtype=torch.long))
+    # The samples' errors of 1/2 add up to batch / 2, held back by batch / 8.
+    torch.testing.assert_close(model[0].bias.detach(), torch.tensor([4.0, -4.0]))

@@ -32,7 +32,7 @@ def divisor(x: Tensor) -> Tensor:
     v = torch.full((len(x),), 1 / len(x), dtype=x.dtype)
     for _ in range(2):
         v = x @ x.T @ (v / v.norm()) / len(x)
-    return (1 + torch.maximum(x.square().sum(1).mean(), v.norm() * len(x) / 8)) / len(x)
+    return torch.maximum(1 + x.square().sum(1).mean(), (1 + v.norm()) * len(x) / 8) / len(x)
 
 
 @settings(max_examples=20, deadline=None)
