@@ -74,8 +74,9 @@ class TPSGD(BlockSGD):
         the bias's input), and add up the steps of a batch's samples instead of averaging them: a batch moves a block
         as far as its samples would one by one, and one learning rate serves every width, scale and batch size. Where
         many samples point the same way their sum would overshoot; there the step is divided by the loss's curvature
-        times the samples and the squared spectral norm of the batch, if that is larger. A block with a normalisation layer answers
-        the same whatever the scale of its input: it goes a tenth of the mean of its samples' steps, undivided.
+        times the samples and the squared spectral norm of the batch, if that is larger. A block with a normalisation
+        layer answers the same whatever the scale of its input: it goes a tenth of the mean of its samples' steps,
+        undivided.
     classes
         The keys of the classes, in the order of the last block's outputs; their indices by default.
 
