@@ -4,7 +4,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from river import metrics
 
-from fedtp.measures import kappa, kappa_t, match_detections
+from fedtp.measures import (
+    Recovery,
+    RecoveryMeter,
+    confidence_margin,
+    detection_delays,
+    kappa,
+    kappa_t,
+    match_detections,
+)
 
 
 def confusion_of(true: list[int], predicted: list[int], classes: int) -> np.ndarray:
@@ -78,3 +86,68 @@ def test_detections_belong_to_the_latest_drift(
     drifts: list[float], detections: list[float], detected: list[bool], false_alarms: int
 ) -> None:
     assert match_detections(drifts, detections, window=5) == (detected, false_alarms)
+
+
+def test_delays_by_hand() -> None:
+    # The first detection of each drift counts; one that comes too late, or before any drift, is none.
+    assert detection_delays([10, 100, 200], [1, 12, 14, 106, 203], window=5) == [2, None, 3]
+    assert detection_delays([10, 12], [13], window=5) == [None, 1]
+    assert detection_delays([], [1], window=5) == []
+
+
+def recoveries(outcomes: str, drifts: list[int], **options: float) -> list[Recovery]:
+    """Measure ``"+"`` for right and ``"-"`` for wrong."""
+    meter = RecoveryMeter(drifts, **{"window": 4, "before": 8, "share": 0.95, **options})  # type: ignore[arg-type]
+    for outcome in outcomes:
+        meter.update(outcome == "+")
+    return meter.recoveries
+
+
+def test_recovery_by_hand() -> None:
+    # Before: 6 of 8. Needed: 0.95 * 0.75 * 4 = 2.85, that is 3 of 4. The windows after the drift hold 1, 2, 2, 3.
+    assert recoveries("--++++++" + "--+-" + "+-++", [8]) == [
+        Recovery(drift=8, before=0.75, samples=8, area_lost=0.75 * 8 - 4)
+    ]
+
+
+def test_recovery_does_not_count_samples_from_before_the_drift() -> None:
+    assert recoveries("+" * 8 + "+++", [8])[0].samples is None
+    assert recoveries("+" * 8 + "++++", [8])[0] == Recovery(8, 1.0, 4, 0.0)
+
+
+def test_only_the_last_samples_before_a_drift_tell_what_was_lost() -> None:
+    assert recoveries("-" * 50 + "+" * 8 + "----", [58])[0] == Recovery(58, 1.0, None, 4.0)
+
+
+def test_what_comes_after_the_recovery_is_not_lost() -> None:
+    assert recoveries("+" * 8 + "-++++" + "-" * 20, [8])[0] == Recovery(8, 1.0, 5, 1.0)
+
+
+def test_a_drift_ends_what_the_one_before_it_lost() -> None:
+    first, second = recoveries("+" * 8 + "------" + "++++", [8, 14])
+    assert first == Recovery(8, 1.0, None, 6.0)
+    assert second == Recovery(14, 0.0, 4, -4.0)  # nothing was known, so nothing could be lost
+
+
+@pytest.mark.parametrize("drifts", [[0], [3]])
+def test_recovery_is_undefined_with_too_little_before(drifts: list[int]) -> None:
+    assert recoveries("+" * 20, drifts) == [Recovery(drifts[0], None, None, None)]
+
+
+def test_a_drift_after_another_has_only_what_is_between_them_before_it() -> None:
+    assert recoveries("+" * 8 + "--" + "----", [8, 10])[1] == Recovery(10, None, None, None)
+
+
+def test_a_drift_that_has_not_come_is_not_measured() -> None:
+    assert recoveries("+" * 8, [8]) == []
+
+
+def test_exactly_enough_is_enough() -> None:
+    # 0.7 of 10 is 7.000000000000001 of 10 for a computer.
+    assert recoveries("+" * 10 + "+" * 7 + "-" * 3, [10], window=10, before=10, share=0.7)[0].samples == 10
+
+
+def test_the_margin_of_a_mean() -> None:
+    # Student's t for 2 degrees of freedom is 4.3027; the spread of 1, 2, 3 is 1.
+    assert confidence_margin([1.0, 2.0, 3.0]) == pytest.approx(4.3027 / 3**0.5, abs=1e-4)
+    assert confidence_margin([[1.0, 5.0], [1.0, 5.0]]).tolist() == [0, 0]
