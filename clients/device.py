@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from flwr.app import ArrayRecord, ConfigRecord, RecordDict
 
-from clients.detection import make_detector
 from fedtp.blocks import Packed
 from fedtp.data.stream import Stream
+from fedtp.detection import make_detector
 from fedtp.learner import Learner
 from fedtp.wire import pack_array, unpack_array
 
@@ -45,7 +45,7 @@ class Device:
     @classmethod
     def new(cls, learner: Learner, stream: Stream) -> Device:
         """Return a device that has seen nothing yet and has the fleet's initial model."""
-        return cls(learner, stream, learner.initial(), {}, make_detector(learner.spec.detector))
+        return cls(learner, stream, learner.initial(), {}, make_detector(learner.spec.detector, clock=1))
 
     def receive(self, weights: Mapping[str, Packed]) -> None:
         """Take over what the server sends of each block; a readout that does not travel stays as it is."""

@@ -16,11 +16,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from clients.detection import detect
 from clients.device import Device
 from fedtp.blocks import Packed
 from fedtp.cohort import Cohort
 from fedtp.data.stream import Samples
+from fedtp.detection import detect
 from fedtp.errors import DataError, WireError
 from fedtp.learner import Learner
 from fedtp.wire import Order, Report

@@ -17,7 +17,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
 
-from simulations.folder import check_target
+from simulations.results import RUNS
 from simulations.scenario import Scenario, shipped
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ def simulate(
     overrides = [*(settings or []), *([] if threads is None else [f"run.threads={threads}"])]
     chosen = Scenario.load(scenario, overrides, seed)
     folder = out or Path("runs", f"{chosen.name}-{chosen.run.seed}")
-    check_target(folder, force)
+    RUNS.check_target(folder, force)
 
     for variable, value in FLOWER.items():
         os.environ.setdefault(variable, value)

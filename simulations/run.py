@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 from fedtp.blocks import Packed
 from fedtp.learner import Learner
 from fedtp.report import FleetResults, fleet_report
-from simulations.folder import fresh_folder
+from simulations.results import RUNS
 from simulations.scenario import Scenario
 
 
@@ -84,7 +84,7 @@ class Run:
             If the folder cannot be written, or holds something and `force` is not given.
         """
         folder = Path(folder)
-        with fresh_folder(folder, force) as fresh:
+        with RUNS.fresh_folder(folder, force) as fresh:
             (fresh / "scenario.toml").write_text(self.scenario.to_toml(), encoding="utf-8")
             self.rounds.write_parquet(fresh / "rounds.parquet")
             self.devices.write_parquet(fresh / "devices.parquet")

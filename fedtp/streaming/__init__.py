@@ -1,6 +1,26 @@
 """Learners on streams: River estimators, how they adapt to drift, and studies of how well they do."""
 
-from fedtp.streaming.classifier import TPClassifier
-from fedtp.streaming.regressor import TPRegressor
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from fedtp.streaming.classifier import TPClassifier
+    from fedtp.streaming.regressor import TPRegressor
 
 __all__ = ["TPClassifier", "TPRegressor"]
+
+# Where the public names live. They are imported when first asked for, so that the command line starts at once.
+_HOMES = {
+    "TPClassifier": "fedtp.streaming.classifier",
+    "TPRegressor": "fedtp.streaming.regressor",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from flwr.app import RecordDict
 
-from clients.detection import detect
 from clients.device import Device
+from fedtp.detection import detect
 
 
 @pytest.mark.parametrize("detector", ["adwin", "page-hinkley", "ddm", "hddm-w", "none"])

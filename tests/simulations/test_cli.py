@@ -17,7 +17,7 @@ from fedtp import cli as fedtp_cli
 from fedtp.errors import DataError
 from simulations import Scenario, shipped
 from simulations.cli import FLOWER
-from simulations.folder import fresh_folder
+from simulations.results import RUNS
 
 PYPROJECT = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())
 SUMMARY = {
@@ -47,7 +47,7 @@ class FakeRun:
     summary: dict[str, Any]
 
     def save(self, folder: Path, force: bool = False) -> Path:
-        with fresh_folder(folder, force) as fresh:
+        with RUNS.fresh_folder(folder, force) as fresh:
             (fresh / "scenario.toml").write_text("")
             (fresh / "summary.json").write_text(json.dumps(self.summary))
         return folder / "report.html"

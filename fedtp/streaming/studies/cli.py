@@ -14,12 +14,12 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from fedtp.detection import DETECTORS
 from fedtp.errors import FedtpError
 from fedtp.streaming.studies.catalog import names, open_source
 from fedtp.streaming.studies.csv_file import open_csv
-from fedtp.streaming.studies.detection import DETECTORS
-from fedtp.streaming.studies.folder import check_target
 from fedtp.streaming.studies.models import DEFAULTS
+from fedtp.streaming.studies.result import STUDIES
 from fedtp.streaming.studies.source import Source
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ def stream(
         return
     source = _source(name, csv, target, text or [], drop or [], separator).limited(samples, drift_at)
     folder = out or Path("runs", f"stream-{source.name}")
-    check_target(folder, force)
+    STUDIES.check_target(folder, force)
 
     from fedtp.streaming.studies.study import Study
 

@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
+from fedtp.detection import make_detector, worsened
 from fedtp.errors import FedtpError, ModelError
 from fedtp.measures import Recovery, RecoveryMeter, detection_delays, kappa, kappa_t, match_detections
-from fedtp.streaming.studies.detection import ErrorWatch
 from fedtp.streaming.studies.models import last_step
 from fedtp.streaming.studies.source import Sample
 
@@ -30,7 +30,7 @@ class Protocol:
     label_delay
         How many more samples are predicted before the label of one is known.
     detector
-        Which detector watches the errors of every model; one of `DETECTORS`.
+        Which detector watches the errors of every model; one of `fedtp.detection.DETECTORS`.
     detection_window
         How many samples after a true drift a detection still counts as one of it.
     """
@@ -44,7 +44,7 @@ class Protocol:
             raise ModelError(f"label_delay is {self.label_delay}, but no label is known before its sample.")
         if self.detection_window < 1:
             raise ModelError(f"detection_window is {self.detection_window}, but must be at least 1 sample.")
-        ErrorWatch(self.detector)
+        make_detector(self.detector)
 
 
 @dataclass(frozen=True)
@@ -153,7 +153,7 @@ def prequential(
     (4, 0.0, ((6, 4),))
     """
     protocol = protocol or Protocol()
-    watch = ErrorWatch(protocol.detector)
+    detector = make_detector(protocol.detector)
     meter = RecoveryMeter(drifts or ())
     per_window = max(_LEAST_SAMPLES, -(-length // _MOST_WINDOWS))
     windows: list[list[int]] = []
@@ -182,7 +182,7 @@ def prequential(
         same += was_same
         pairs[label, prediction] += 1
         meter.update(right)
-        if watch.update(not right):
+        if detector is not None and worsened(detector, not right):
             detections.append(predicted - 1)
         started = time.process_time()
         try:

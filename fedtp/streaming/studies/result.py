@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import fedtp
-from fedtp.streaming.studies.folder import fresh_folder
+from fedtp.folder import Results
 from fedtp.streaming.studies.interval import interval
 from fedtp.streaming.studies.models import Model
 from fedtp.streaming.studies.prequential import Outcome, Protocol
@@ -18,6 +18,10 @@ from fedtp.streaming.studies.source import Source
 
 if TYPE_CHECKING:
     import polars as pl
+
+
+#: The folder of a study.
+STUDIES = Results("study", ("curves.parquet", "summary.json"))
 
 
 @dataclass(frozen=True)
@@ -185,7 +189,7 @@ class StudyResult:
             If the folder cannot be written, or holds something and `force` is not given.
         """
         folder = Path(folder)
-        with fresh_folder(folder, force) as fresh:
+        with STUDIES.fresh_folder(folder, force) as fresh:
             for name, frame in self.frames.items():
                 frame.write_parquet(fresh / f"{name}.parquet")
             (fresh / "summary.json").write_text(json.dumps(self.summary, indent=2) + "\n", encoding="utf-8")

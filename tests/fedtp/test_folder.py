@@ -3,7 +3,9 @@ from pathlib import Path
 import pytest
 
 from fedtp.errors import FedtpError
-from simulations.folder import MARKS, check_target, fresh_folder
+from fedtp.folder import Results
+
+RUNS = Results("run", ("scenario.toml", "summary.json"))
 
 
 def tree(folder: Path) -> list[str]:
@@ -11,24 +13,24 @@ def tree(folder: Path) -> list[str]:
 
 
 def write_run(folder: Path, text: str, force: bool = False) -> None:
-    with fresh_folder(folder, force) as fresh:
-        for mark in MARKS:
+    with RUNS.fresh_folder(folder, force) as fresh:
+        for mark in RUNS.marks:
             (fresh / mark).write_text(text)
 
 
 def write_half(folder: Path, error: BaseException, force: bool = False) -> None:
-    with fresh_folder(folder, force) as fresh:
+    with RUNS.fresh_folder(folder, force) as fresh:
         (fresh / "half").write_text("")
         raise error
 
 
-RUN = [f"run/{mark}" for mark in MARKS]
+RUN = [f"run/{mark}" for mark in RUNS.marks]
 
 
 @pytest.mark.parametrize("name", ["run", "a/b/run"])
 def test_written_as_a_whole(tmp_path: Path, name: str) -> None:
     target = tmp_path / name
-    with fresh_folder(target) as fresh:
+    with RUNS.fresh_folder(target) as fresh:
         assert not target.exists()
         (fresh / "x").write_text("x")
     assert tree(target) == ["x"]
@@ -47,7 +49,7 @@ def test_a_run_is_replaced_only_by_force(tmp_path: Path) -> None:
     with pytest.raises(FedtpError, match=r"holds a run already: .*--force"):
         write_run(tmp_path / "run", "new")
     write_run(tmp_path / "run", "new", force=True)
-    assert (tmp_path / "run" / MARKS[0]).read_text() == "new"
+    assert (tmp_path / "run" / RUNS.marks[0]).read_text() == "new"
     assert tree(tmp_path) == ["run", *RUN]
 
 
@@ -55,7 +57,7 @@ def test_what_is_no_run_is_never_replaced(tmp_path: Path) -> None:
     (tmp_path / "precious").write_text("")
     for force in (False, True):
         with pytest.raises(FedtpError, match="holds something that is not a run; choose another folder"):
-            check_target(tmp_path, force)
+            RUNS.check_target(tmp_path, force)
     assert tree(tmp_path) == ["precious"]
 
 
@@ -73,7 +75,7 @@ def test_the_earlier_run_survives_what_was_interrupted(tmp_path: Path, error: Ba
     with pytest.raises(expected):
         write_half(tmp_path / "run", error, force=True)
     assert tree(tmp_path) == ["run", *RUN]
-    assert (tmp_path / "run" / MARKS[0]).read_text() == "old"
+    assert (tmp_path / "run" / RUNS.marks[0]).read_text() == "old"
 
 
 def test_the_earlier_run_survives_a_failing_rename(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -89,30 +91,30 @@ def test_the_earlier_run_survives_a_failing_rename(tmp_path: Path, monkeypatch: 
     with pytest.raises(FedtpError, match="Permission denied"):
         write_run(tmp_path / "run", "new", force=True)
     assert tree(tmp_path) == ["run", *RUN]
-    assert (tmp_path / "run" / MARKS[0]).read_text() == "old"
+    assert (tmp_path / "run" / RUNS.marks[0]).read_text() == "old"
 
 
 def test_a_link_is_followed(tmp_path: Path) -> None:
     write_run(tmp_path / "run", "old")
     (tmp_path / "latest").symlink_to(tmp_path / "run")
     write_run(tmp_path / "latest", "new", force=True)
-    assert (tmp_path / "run" / MARKS[0]).read_text() == "new"
+    assert (tmp_path / "run" / RUNS.marks[0]).read_text() == "new"
     assert (tmp_path / "latest").is_symlink()
 
 
 def test_a_target_that_appears_meanwhile_is_not_overwritten(tmp_path: Path) -> None:
     def race() -> None:
-        with fresh_folder(tmp_path / "run") as fresh:
+        with RUNS.fresh_folder(tmp_path / "run") as fresh:
             (fresh / "x").write_text("")
             write_run(tmp_path / "run", "another's")
 
     with pytest.raises(FedtpError, match="cannot write results"):
         race()
-    assert (tmp_path / "run" / MARKS[0]).read_text() == "another's"
+    assert (tmp_path / "run" / RUNS.marks[0]).read_text() == "another's"
 
 
 def test_check_leaves_no_trace(tmp_path: Path) -> None:
-    assert check_target(tmp_path / "a" / "b") == tmp_path / "a" / "b"
+    assert RUNS.check_target(tmp_path / "a" / "b") == tmp_path / "a" / "b"
     assert tree(tmp_path) == []
 
 
@@ -126,7 +128,7 @@ def test_unwritable(tmp_path: Path, force: bool) -> None:
     bad += [path for path in [Path("/proc/fedtp/run")] if path.parents[1].exists()]
     for target in bad:
         with pytest.raises(FedtpError, match="cannot write results to "):
-            check_target(target, force)
+            RUNS.check_target(target, force)
         with pytest.raises(FedtpError, match="cannot write results to "):
             write_run(Path(target), "", force)
     assert tree(tmp_path) == ["file", "loop"]

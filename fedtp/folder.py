@@ -1,0 +1,142 @@
+"""A folder of results: there as a whole or not at all."""
+
+from __future__ import annotations
+
+import secrets
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from fedtp.errors import FedtpError
+
+
+@dataclass(frozen=True)
+class Results:
+    """Results of one kind.
+
+    Parameters
+    ----------
+    word
+        What one is called: "run", "study".
+    marks
+        The files that every folder of the kind holds, and by which one is known.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> runs = Results("run", ("summary.json",))
+    >>> with tempfile.TemporaryDirectory() as parent:
+    ...     with runs.fresh_folder(Path(parent, "run")) as place:
+    ...         _ = (place / "summary.json").write_text("{}")
+    ...     print([str(path.relative_to(parent)) for path in Path(parent).rglob("*")])
+    ['run', 'run/summary.json']
+    """
+
+    word: str
+    marks: tuple[str, ...]
+
+    def check_target(self, folder: str | Path, force: bool = False) -> Path:
+        """Find out, without leaving a trace, whether results can be written to a folder.
+
+        Parameters
+        ----------
+        folder
+            Where the results shall be. It need not exist, nor the folders above it.
+        force
+            Whether earlier results may be replaced. Nothing but results of this kind are ever replaced.
+
+        Returns
+        -------
+        Path
+            The folder, absolute and without symbolic links.
+
+        Raises
+        ------
+        FedtpError
+            If the folder holds something already, is a file, or cannot be written.
+        """
+        try:
+            target = Path(folder).resolve()
+            if target.exists() and not target.is_dir():
+                raise FedtpError(f"cannot write results to {folder}: it is a file; choose another folder")
+            if target.is_dir() and any(target.iterdir()):
+                self._check_replaceable(folder, target, force)
+            _check_writable(target)
+        except (OSError, RuntimeError, ValueError) as error:
+            raise _unwritable(folder, error) from error
+        return target
+
+    @contextmanager
+    def fresh_folder(self, folder: str | Path, force: bool = False) -> Iterator[Path]:
+        """Give a new folder to write results into, and put it in place once all is written.
+
+        Until then earlier results stay as they were; if anything goes wrong or is interrupted, they stay for good and
+        nothing else is left.
+
+        Parameters
+        ----------
+        folder, force
+            As in `check_target`.
+
+        Yields
+        ------
+        Path
+            An empty folder beside the place where the results shall be.
+
+        Raises
+        ------
+        FedtpError
+            As `check_target` does, and if writing fails.
+        """
+        target = self.check_target(folder, force)
+        replacing = target.is_dir() and any(target.iterdir())
+        fresh, earlier = _sibling(target, "new"), _sibling(target, "old")
+        missing = [parent for parent in target.parents if not parent.exists()]
+        try:
+            fresh.mkdir(parents=True)
+            yield fresh
+            if replacing:
+                target.rename(earlier)
+            fresh.rename(target)
+        except BaseException as error:
+            if earlier.exists() and not target.exists():
+                earlier.rename(target)
+            shutil.rmtree(fresh, ignore_errors=True)
+            for parent in missing:
+                with suppress(OSError):
+                    parent.rmdir()
+            if isinstance(error, OSError):
+                raise _unwritable(folder, error) from error
+            raise
+        finally:
+            if target.exists():
+                shutil.rmtree(earlier, ignore_errors=True)
+
+    def _check_replaceable(self, folder: str | Path, target: Path, force: bool) -> None:
+        if not all((target / mark).is_file() for mark in self.marks):
+            raise FedtpError(
+                f"cannot write results to {folder}: it holds something that is not a {self.word}; choose another folder"
+            )
+        if not force:
+            raise FedtpError(f"{folder} holds a {self.word} already: choose another folder, or replace it with --force")
+
+
+def _check_writable(target: Path) -> None:
+    """Make and remove a folder where the first would be made: asking for permission tells root nothing."""
+    first = target
+    while not first.parent.exists():
+        first = first.parent
+    probe = _sibling(first, "new")
+    probe.mkdir()
+    probe.rmdir()
+
+
+def _sibling(target: Path, purpose: str) -> Path:
+    return target.with_name(f".{target.name}.{secrets.token_hex(4)}.{purpose}")
+
+
+def _unwritable(folder: str | Path, error: Exception) -> FedtpError:
+    reason = getattr(error, "strerror", None) or error
+    return FedtpError(f"cannot write results to {folder}: {reason}; choose a folder that can be written")
