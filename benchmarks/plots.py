@@ -4,6 +4,7 @@
 - accuracy_curves.svg: the same after every epoch, mean of the seeds
 - memory.svg: peak memory of a step against depth and sequence length (costs.py)
 - step_time.svg: time of a step over tpSGD's (costs.py)
+- stream_rates.svg: prequential accuracy against the learning rate (streams.py)
 
 Nothing is measured here. A picture whose results are missing is left out, and so is a method on a task where it has
 fewer seeds than the others. The same results give the same files. Needs matplotlib, `pip install -e '.[bench]'`.
@@ -262,11 +263,36 @@ def step_time(rows: Rows, styles: Styles) -> Figure:
     return figure
 
 
+def stream_rates(rows: Rows, chosen: Mapping[str, float], styles: Styles) -> Figure:
+    """Draw accuracy against the learning rate over the one that was chosen elsewhere, a panel per stream."""
+    streams = [name for name in rows[0] if name not in ("method", "lr", "mean", "machine")]
+    methods = styles.ordered(row["method"] for row in rows)
+    figure, axes = panels(len(streams), columns=2, height=2.7, top=headroom(methods))
+    for number, (panel, stream) in enumerate(zip(axes, streams, strict=True)):
+        for method in methods:
+            points = [(float(r["lr"]) / chosen[method], float(r[stream])) for r in rows if r["method"] == method]
+            panel.plot(*zip(*sorted(points), strict=True), **styles.line(method))
+        panel.set_xscale("log")
+        panel.set(title=stream, xlabel="learning rate / the one chosen on other streams")
+        panel.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        if number % 2 == 0:
+            panel.set_ylabel("prequential accuracy")
+    legend(figure, methods, styles, lines=True)
+    return figure
+
+
+def best_rates(rows: Rows) -> dict[str, float]:
+    """Return the learning rate with the best mean, by method."""
+    ranked = sorted(rows, key=lambda row: float(row["mean"]))
+    return {row["method"]: float(row["lr"]) for row in ranked}
+
+
 def main(results: Path = ROOT / "results", images: Path = ROOT.parent / "docs" / "images") -> None:
     """Draw what there is."""
     peers = {file.stem: tested(read_rows(file)) for file in (results / "peers").glob("*.csv")}
     peers = {task: runs for task, runs in sorted(peers.items()) if runs}
     depth_and_length, times = read_rows(results / "memory.csv"), read_rows(results / "step_time.csv")
+    rates, tuning = read_rows(results / "streams_rates.csv"), read_rows(results / "streams_tune.csv")
     styles = Styles()
     styles.add(method for runs in peers.values() for method in runs)
     styles.add(row["method"] for row in depth_and_length)
@@ -278,6 +304,7 @@ def main(results: Path = ROOT / "results", images: Path = ROOT.parent / "docs" /
             "accuracy_curves": accuracy_curves(peers, styles) if peers else None,
             "memory": memory(depth_and_length, styles) if sizes(depth_and_length) else None,
             "step_time": step_time(times, styles) if ratios(times) else None,
+            "stream_rates": stream_rates(rates, best_rates(tuning), styles) if rates and tuning else None,
         }
         for name, figure in figures.items():
             if figure is not None:
