@@ -5,7 +5,7 @@ Every stream has three concepts of 4,000 samples each, or stands still, or moves
 EDDM, which gives false alarms. Three seeds of the stream and of the model. None of the streams is one of those on which
 the learner was made.
 
-    python benchmarks/policies.py                 all, ten minutes; the tables are printed and written to results
+    python benchmarks/policies.py                 all, five minutes; the table is printed and written to results
     python benchmarks/policies.py rbf sine        these, printed only
     python benchmarks/policies.py --localisation  which block the reports name, for drifts of the inputs and the labels
 """

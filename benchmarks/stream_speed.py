@@ -1,9 +1,9 @@
 """How long a sample of a stream takes, prediction and learning together, beside bare backpropagation in NumPy.
 
-Elec2's 8 features, 64 hidden units; the classifier has three copies of them. The ways take turns on pieces of
-the stream on one core, and what counts is the median of their ratios within a turn, for the machine's speed changes. The bare
-network is the least that learns: the same features and classes throughout, one copy, no checks. Needs Elec2 (RIVER_DATA)
-and pandas; for compiled steps Numba, which ``pip install 'fedtp[fast]'`` brings.
+Elec2's 8 features, 64 hidden units; the classifier has three copies of them. On one core the ways take turns on pieces
+of the stream, and what counts is the median of their ratios within a turn, for the machine's speed changes. The bare
+network is the least that learns: the same features and classes throughout, one copy, no checks. Needs Elec2
+(RIVER_DATA) and pandas; for compiled steps Numba, which ``pip install 'fedtp[fast]'`` brings.
 
     python benchmarks/stream_speed.py
 """

@@ -33,6 +33,7 @@ from fedtp.rules import (
     rule_for,
     tail_for,
 )
+from fedtp.rules.recurrent import State
 from fedtp.targets import encode
 
 #: A packed block, ``[size]``.
@@ -299,9 +300,25 @@ class Chain:
 
     def begin(self) -> None:
         """Let every recurrent block forget its state: the next time step is a sequence's first."""
-        for block in self.blocks:
-            if isinstance(block.rule, RecurrentRule):
-                block.rule.begin()
+        for rule in self._recurrent_rules:
+            rule.begin()
+
+    @property
+    def state(self) -> tuple[State | None, ...]:
+        """What the recurrent blocks keep of the time steps so far, first to last: one tuple of tensors per block.
+
+        Set it to go on from there. No step changes the tensors, so they need not be copied.
+        """
+        return tuple(rule.state for rule in self._recurrent_rules)
+
+    @state.setter
+    def state(self, state: Sequence[State | None]) -> None:
+        for rule, part in zip(self._recurrent_rules, state, strict=True):
+            rule.state = part
+
+    @property
+    def _recurrent_rules(self) -> list[RecurrentRule]:
+        return [block.rule for block in self.blocks if isinstance(block.rule, RecurrentRule)]
 
     def __iter__(self) -> Iterator[Block]:
         return iter(self.blocks)
@@ -385,6 +402,7 @@ class Chain:
         axes = 2 if self.devices else 1
         one = x[:, :1] if self.devices else x[:1]
         training = [module for module in self.model.modules() if module.training]
+        state = self.state
         self.model.eval()  # nothing is dropped, and no statistics move
         try:
             with torch.no_grad():
@@ -392,7 +410,7 @@ class Chain:
         finally:
             for module in training:
                 module.training = True
-            self.begin()
+            self.state = state
         if stop < len(self):
             return
         outputs, found = self.blocks[-1].outputs, output.shape[-1] if output.dim() > axes else 1

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-import narwhals.stable.v2 as nw
 import numpy as np
 from river.base import MiniBatchClassifier
 from river.base.typing import ClfTarget
@@ -13,14 +12,15 @@ from river.base.typing import ClfTarget
 from fedtp.errors import DataError, ModelError
 from fedtp.losses import LossFunction, Space
 from fedtp.projection import class_key
-from fedtp.streaming.frames import like, table
+from fedtp.streaming.frames import column, like, series_like, table
 from fedtp.streaming.learner import Sample, StreamLearner
+from fedtp.streaming.state import counts, names, plain
 
 if TYPE_CHECKING:
     from torch import nn
 
 
-class TPClassifier(StreamLearner, MiniBatchClassifier):  # type: ignore[misc]
+class TPClassifier(StreamLearner, MiniBatchClassifier):
     """A neural network that learns classes from a stream by target projection, without backpropagation.
 
     Every layer has a loss of its own: it is read through a matrix that starts as a fixed random projection of the
@@ -61,6 +61,8 @@ class TPClassifier(StreamLearner, MiniBatchClassifier):  # type: ignore[misc]
     ----------
     classes : list
         The labels met so far, in the order of their appearance.
+    class_counts : list of int
+        How many samples of each class have been learnt.
 
     References
     ----------
@@ -72,6 +74,8 @@ class TPClassifier(StreamLearner, MiniBatchClassifier):  # type: ignore[misc]
     >>> evaluate.progressive_val_score(datasets.Phishing(), TPClassifier(seed=1), metrics.Accuracy())
     Accuracy: 89.35%
     """
+
+    _of_classes = True
 
     def __init__(
         self,
@@ -99,6 +103,7 @@ class TPClassifier(StreamLearner, MiniBatchClassifier):  # type: ignore[misc]
         self.detector = detector
         self.seed = seed
         self.classes: list[ClfTarget] = []
+        self.class_counts: list[int] = []
         self._indices: dict[ClfTarget, int] = {}
         self._targets = np.zeros((0, 0))
         self._begin()
@@ -120,10 +125,12 @@ class TPClassifier(StreamLearner, MiniBatchClassifier):  # type: ignore[misc]
             If a feature is not a number, or the label is none; nothing has been learnt then.
         """
         new = self._unknown([y])
-        self._appear(x)
+        values = self._appear(x)
         if new:
             self._add(new)
-        self._learn_one(x, self._targets[self._indices[y]])
+        index = self._indices[y]
+        self._learn_one(values, self._targets[index])
+        self.class_counts[index] += 1
 
     def predict_proba_one(self, x: Sample, **kwargs: Any) -> dict[ClfTarget, float]:
         """Return the probability of every class met so far; none before the first."""
@@ -140,7 +147,7 @@ class TPClassifier(StreamLearner, MiniBatchClassifier):  # type: ignore[misc]
     def learn_many(self, X: Any, y: Any) -> None:
         """Learn from a frame of samples and a series of their labels in one step."""
         columns, values = table(X)
-        labels = nw.from_native(y, series_only=True).to_list()
+        labels = column(y)
         if len(labels) != len(values):
             raise DataError(f"there are {len(values)} samples, but {len(labels)} labels")
         if not labels:
@@ -149,7 +156,10 @@ class TPClassifier(StreamLearner, MiniBatchClassifier):  # type: ignore[misc]
         values = self._appear_many(columns, values)
         if new:
             self._add(new)
-        self._learn_many(values, self._targets[:, [self._indices[label] for label in labels]])
+        indices = [self._indices[label] for label in labels]
+        self._learn_many(values, self._targets[:, indices])
+        for index in indices:
+            self.class_counts[index] += 1
 
     def predict_proba_many(self, X: Any) -> Any:
         """Return the probabilities of the classes met so far, as a frame of the kind of `X`."""
@@ -162,9 +172,9 @@ class TPClassifier(StreamLearner, MiniBatchClassifier):  # type: ignore[misc]
         """Return the likeliest classes, as a series of the frame's kind."""
         columns, values = table(X)
         if not self.classes:
-            return like(X, {"y": [None] * len(values)})["y"]
+            return series_like(X, [None] * len(values))
         best = self._answered_many(self.features.matrix(columns, values)).argmax(0)
-        return like(X, {"y": [self.classes[index] for index in best]})["y"]
+        return series_like(X, [self.classes[index] for index in best.tolist()])
 
     def _unknown(self, labels: Iterable[ClfTarget]) -> list[ClfTarget]:
         """Return those of some labels that are new."""
@@ -179,9 +189,30 @@ class TPClassifier(StreamLearner, MiniBatchClassifier):  # type: ignore[misc]
                 raise DataError(str(error)) from None
         return new
 
+    def _keys(self) -> Sequence[ClfTarget]:
+        return self.classes
+
+    @property
+    def _samples(self) -> float:
+        return sum(self.class_counts)
+
+    def _record(self) -> dict[str, Any]:
+        labels = [plain(label, "label") for label in self.classes]
+        return super()._record() | {"classes": labels, "class_counts": self.class_counts}
+
+    def _restore(self, record: Mapping[str, Any]) -> None:
+        super()._restore(record)
+        labels = names(record.get("classes"), "label")
+        self.class_counts = counts(record.get("class_counts"), len(labels), "the samples of classes")
+        self._name(labels)
+
     def _add(self, labels: Sequence[ClfTarget]) -> None:
-        self.classes = [*self.classes, *labels]
-        self._indices = {label: index for index, label in enumerate(self.classes)}
-        self._targets = np.eye(len(self.classes))
         self._network.grow_outputs(labels)
+        self._name([*self.classes, *labels])
+        self.class_counts += [0] * len(labels)
         self._forget()
+
+    def _name(self, labels: list[ClfTarget]) -> None:
+        self.classes = labels
+        self._indices = {label: index for index, label in enumerate(labels)}
+        self._targets = np.eye(len(labels))

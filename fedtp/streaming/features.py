@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import struct
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from operator import itemgetter
 from typing import Any, TypeAlias
@@ -10,11 +12,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedtp.errors import DataError
+from fedtp.streaming import fast
+from fedtp.streaming.state import State, names, plain
 
 Vector: TypeAlias = NDArray[np.float64]
 
 #: What variances start at, instead of 0: far below that of any measured number, and its root can be divided by.
-_LEAST_VARIANCE = 1e-60
+LEAST_VARIANCE = 1e-60
+#: What larger numbers count as: its fourth power is finite, which is as far as anybody goes.
+LARGEST = 1e75
 
 
 class Features:
@@ -49,7 +55,11 @@ class Features:
     [0.0, 0.0, 0.0]
     """
 
+    _weights: Vector
+    _new: bool
+
     def __init__(self, *, standardize: bool = True) -> None:
+        self._compiled = fast.compiled()
         self.standardize = standardize
         self.names: list[Hashable] = []
         self.counts, self.means, self.variances = np.zeros(0), np.zeros(0), np.zeros(0)
@@ -64,13 +74,13 @@ class Features:
         Raises
         ------
         DataError
-            If the value of one is not a number, or infinite; no name has become known then.
+            If a value is not a number, or infinite; no name has become known then.
         """
         if self._columns.keys() >= x.keys():
             return []
-        new = sorted(x.keys() - self._columns.keys(), key=lambda name: (type(name).__name__, name))
-        values = _numbers(new, [x[name] for name in new])
-        self._append(new, values)
+        new = sorted(x.keys() - self._columns.keys(), key=_rank)
+        self.vector(x)  # nothing shall appear by a sample that is refused
+        self._append(new, _numbers(new, [x[name] for name in new]))
         return new
 
     def appear_many(self, columns: Sequence[Hashable], values: Vector) -> list[Hashable]:
@@ -78,8 +88,8 @@ class Features:
         places = {name: place for place, name in enumerate(columns) if name not in self._columns}
         if not places:
             return []
-        new = sorted(places, key=lambda name: (type(name).__name__, name))
-        _check(new, values[:, [places[name] for name in new]])
+        new = sorted(places, key=_rank)
+        _checked(columns, values)
         self._append(new, np.full(len(new), np.nan))
         return new
 
@@ -89,7 +99,15 @@ class Features:
         self.counts = np.concatenate([self.counts, blank])
         # Of a single value the mean is the value, so that the feature starts in the middle.
         self.means = np.concatenate([self.means, np.nan_to_num(values)])
-        self.variances = np.concatenate([self.variances, blank + _LEAST_VARIANCE])
+        self.variances = np.concatenate([self.variances, blank + LEAST_VARIANCE])
+        self._refresh()
+
+    def withdraw(self, count: int) -> None:
+        """Take back the columns that were given last, as if these names had never appeared."""
+        self.names = self.names[:-count]
+        self.counts, self.means, self.variances = (
+            part[:-count].copy() for part in (self.counts, self.means, self.variances)
+        )
         self._refresh()
 
     def vector(self, x: Mapping[Hashable, Any]) -> Vector:
@@ -102,41 +120,48 @@ class Features:
         """
         try:
             values = self._pick(x)
-        except KeyError:
-            values = tuple(map(x.get, self.names))
-        try:
-            vector = np.array(values, np.float64)
-        except (TypeError, ValueError):
-            vector = None
-        if vector is None or not vector.dot(vector) < np.inf:
-            return _numbers(self.names, values)
-        return vector
+            if math.hypot(*values) < LARGEST:  # all are numbers, and neither NaN nor too large
+                return np.frombuffer(self._pack(*values))
+        except (KeyError, TypeError, ValueError, OverflowError):
+            pass
+        return _numbers(self.names, list(map(x.get, self.names)))
 
     def matrix(self, columns: Sequence[Hashable], values: Vector) -> Vector:
         """Return the values of many samples, ``[samples, features]``, given those of some columns; see `vector`."""
-        if list(columns) != self.names:
+        places = {name: place for place, name in enumerate(columns)}
+        if places.keys() >= self._columns.keys():
+            values = values.take([places[name] for name in self.names], 1)
+        else:
             picked = np.full((len(values), len(self.names)), np.nan)
             known = [i for i, name in enumerate(columns) if name in self._columns]
             picked[:, [self._columns[columns[i]] for i in known]] = values[:, known]
             values = picked
-        _check(self.names, values)
-        return values
+        return _checked(self.names, values)
 
     def standardized(self, values: Vector) -> Vector:
         """Return values, ``[..., features]``, standardised, each as if it were the next that is learnt."""
-        if self.standardize:
-            deviations = values - self.means
-            spread = deviations * deviations
-            spread *= self._weights
-            spread += self.variances
-            self._deviations, self._spread = deviations, spread
-            values = deviations / np.sqrt(spread)
-        self._complete = _finite(values)
+        if not self.standardize:
+            return values if _whole(values) else np.nan_to_num(values)
+        if self._compiled is not None:
+            standardize = self._compiled.standardize if values.ndim == 1 else self._compiled.standardize_many
+            standardized = np.empty(values.shape)
+            standardize(values, self._weights, self.means, self.variances, standardized)
+            return standardized
+        self._deviations = deviations = values - self.means
+        self._spread = spread = deviations * deviations
+        spread *= self._weights
+        spread += self.variances
+        values = deviations / np.sqrt(spread)
+        self._complete = _whole(values)
         return values if self._complete else np.nan_to_num(values)
 
     def learn(self, values: Vector) -> None:
         """Take a sample's values, ``[features]``, which `standardized` was given last, into the means and variances."""
         if not self.standardize:
+            return
+        if self._compiled is not None:
+            known = self.counts, self.means, self.variances, self._weights
+            self._compiled.learn_values(values, *known, LEAST_VARIANCE)
             return
         if not self._complete:
             self.learn_many(values[None])
@@ -144,10 +169,12 @@ class Features:
         # Welford (1962), going on from where `standardized` stopped.
         weights = self._weights
         self.means += weights * self._deviations
-        self.variances = (1.0 - weights) * self._spread
-        self.variances += _LEAST_VARIANCE
-        self.counts += 1.0
-        self._weights = 1.0 / (self.counts + 1.0)
+        self.variances = (self._ones - weights) * self._spread
+        if self._new:  # nothing is left of the variance that a new feature started with
+            self.variances += LEAST_VARIANCE
+            self._new = False
+        self.counts += self._ones
+        self._weights = self._ones / (self.counts + self._ones)
 
     def learn_many(self, values: Vector) -> None:
         """Take many samples' values, ``[samples, features]``, into the means and variances.
@@ -158,37 +185,72 @@ class Features:
         """
         if not self.standardize:
             return
+        if self._compiled is not None:
+            known = self.counts, self.means, self.variances, self._weights
+            self._compiled.learn_values_many(np.ascontiguousarray(values), *known, LEAST_VARIANCE)
+            return
+        if _whole(values):
+            means = values.mean(0)
+            deviations = values - means
+            deviations *= deviations
+            self._merge(len(values), means, deviations.sum(0))
+            return
         there = ~np.isnan(values)
         added = there.sum(0)
-        present = np.where(there, values, 0.0)
-        means = present.sum(0) / np.maximum(added, 1)
+        means = np.where(there, values, 0.0).sum(0) / np.maximum(added, 1)
+        means = np.where(added > 0, means, self.means)
         squares = np.where(there, (values - means) ** 2, 0.0).sum(0)
         self._merge(added, means, squares)
 
-    def _merge(self, added: Vector, means: Vector, squares: Vector) -> None:
+    def _merge(self, added: Vector | int, means: Vector, squares: Vector) -> None:
+        """Take in values of which are known: how many they are, their means, and their squared deviations' sums."""
         total = self.counts + added
         divisor = np.maximum(total, 1.0)
-        apart = np.where(added > 0, means - self.means, 0.0)
+        apart = means - self.means
         squares += self.variances * self.counts + apart**2 * self.counts * added / divisor
-        self.variances = np.maximum(squares / divisor, _LEAST_VARIANCE)
+        self.variances = np.maximum(squares / divisor, LEAST_VARIANCE)
         self.means = self.means + apart * added / divisor
         self.counts = total
-        self._refresh()
+        self._weigh()
 
     def _refresh(self) -> None:
         self._columns = {name: column for column, name in enumerate(self.names)}
         self._pick = _picker(self.names)
+        self._pack = struct.Struct(f"{len(self.names)}d").pack
+        self._ones = np.ones(len(self.names))
+        self._weigh()
+
+    def _weigh(self) -> None:
+        """Note how much the next value of each feature counts."""
         self._weights = 1.0 / (self.counts + 1.0)
+        self._new = not self.counts.all()
+
+    def state(self) -> State:
+        """Return names, counts, means and variances; see `fedtp.streaming.state`."""
+        arrays = {"counts": self.counts, "means": self.means, "variances": self.variances}
+        return State(arrays, {"names": [plain(name, "feature") for name in self.names]})
+
+    def load_state(self, state: State) -> None:
+        """Take over the names, counts, means and variances of others."""
+        found = names(state.record.get("names"), "feature")
+        counts, means, variances = (state.array(name, len(found)) for name in ("counts", "means", "variances"))
+        if (counts < 0).any() or (counts != np.floor(counts)).any() or (variances <= 0).any():
+            raise DataError("counts of values must be whole numbers from 0 up, and variances above 0")
+        self.names, self.counts, self.means, self.variances = found, counts, means, variances
+        self._refresh()
 
     def __getstate__(self) -> dict[str, Any]:
-        state = self.__dict__.copy()
-        for derived in ("_columns", "_pick", "_weights", "_deviations", "_spread", "_complete"):
-            state.pop(derived, None)
-        return state
+        return {key: value for key, value in self.__dict__.items() if not key.startswith("_")}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
+        self._compiled = fast.compiled()
         self.__dict__.update(state)
         self._refresh()
+
+
+def _rank(name: Hashable) -> tuple[str, Any]:
+    """Return what names are sorted by, of whatever types they are."""
+    return type(name).__name__, name if isinstance(name, str | int | float) else repr(name)
 
 
 def _picker(names: Sequence[Hashable]) -> Callable[[Mapping[Hashable, Any]], tuple[Any, ...]]:
@@ -198,30 +260,33 @@ def _picker(names: Sequence[Hashable]) -> Callable[[Mapping[Hashable, Any]], tup
 
 
 def _numbers(names: Sequence[Hashable], values: Sequence[Any]) -> Vector:
-    """Return the values of some features, ``[features]``, as numbers."""
-    try:
-        vector = np.array(values, np.float64)
-    except (TypeError, ValueError):
-        for name, value in zip(names, values, strict=True):
-            try:
-                np.array([value], np.float64)
-            except (TypeError, ValueError):
-                raise DataError(
-                    f"feature {name!r} is {value!r}, but must be a number: encode it first, for example by "
-                    "river.preprocessing.OneHotEncoder"
-                ) from None
-        raise
-    _check(names, vector)
-    return vector
+    """Return the values of some features, ``[features]``, as numbers; NaN for None."""
+    vector = np.full(len(names), np.nan)
+    for column, value in enumerate(values):
+        try:
+            if isinstance(value, str | bytes):
+                raise TypeError
+            if value is not None:
+                vector[column] = float(value)
+        except (TypeError, ValueError, OverflowError):
+            raise DataError(
+                f"feature {names[column]!r} is {value!r}, but must be a number: encode it first, for example by "
+                "river.preprocessing.OneHotEncoder"
+            ) from None
+    return _checked(names, vector)
 
 
-def _check(names: Sequence[Hashable], values: Vector) -> None:
-    if not _finite(values) and np.isinf(values).any():
-        column = np.isinf(values).reshape(-1, len(names)).any(0).argmax()
-        raise DataError(f"feature {names[column]!r} is infinite: leave it out where it is not known")
+def _checked(names: Sequence[Hashable], values: Vector) -> Vector:
+    """Return values, ``[..., features]``, none of them larger than `LARGEST`, if none is infinite."""
+    if (np.abs(values) <= LARGEST).all():
+        return values
+    infinite = np.isinf(values).reshape(-1, len(names)).any(0)
+    if infinite.any():
+        raise DataError(f"feature {names[int(infinite.argmax())]!r} is infinite: leave it out where it is not known")
+    return np.clip(values, -LARGEST, LARGEST)
 
 
-def _finite(values: Vector) -> bool:
-    """Whether all are finite numbers; also False, which costs no more than time, where squares overflow."""
+def _whole(values: Vector) -> bool:
+    """Whether none is missing: one sum takes less time than a look at each."""
     flat = values if values.ndim == 1 else values.ravel()
     return bool(flat.dot(flat) < np.inf)

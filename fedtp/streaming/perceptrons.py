@@ -14,14 +14,17 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Hashable, Sequence
-from typing import Any, Literal, get_args
+from collections.abc import Collection, Hashable, Sequence
+from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 from scipy.linalg.blas import dger
 
+from fedtp.errors import DataError
 from fedtp.projection import Label, Projection
+from fedtp.streaming import fast
 from fedtp.streaming.features import Vector
+from fedtp.streaming.state import State
 
 StreamLoss = Literal["cross_entropy", "squared"]
 LOSSES = get_args(StreamLoss)
@@ -142,16 +145,17 @@ class Perceptrons:
         self._entry[:] = x
         z = self._first.dot(self._x)
         for layer in self._layers:
-            layer.a = a = np.tanh(z).reshape(layer.form)
-            layer.read = read = np.matmul(layer.table, a)
-            z = read if layer.last else read[:, : layer.following]
-        self._answers = self._answered(z.reshape(self._form))
+            np.tanh(z, layer.flat)
+            np.matmul(layer.table, layer.column, layer.read)
+            if not layer.last:
+                z = layer.upward.ravel()
+        self._answers = self._answered(self._read)
         answer: Vector = self._shares.dot(self._answers[:, 0])
         return answer
 
     def guesses(self) -> Vector:
         """Return what each copy answers to the sample that was passed forward, ``[copies, outputs]``."""
-        guesses: Vector = self._answers[:, 0]
+        guesses: Vector = self._answers[:, 0].copy()
         return guesses
 
     def learn(self, target: Vector, guesses: Vector | None = None) -> None:
@@ -165,124 +169,202 @@ class Perceptrons:
             By what the copies are judged, if they were asked about the sample long before it is learnt: what they
             answered then.
         """
-        self._blame_one(self._answers[:, 0] if guesses is None else guesses, target)
-        errors = target - self._answers
-        errors *= self._rates
-        for position, layer in enumerate(self._layers):
-            # The error at what was read through the readout, times how far the layer goes.
+        self._judge(self._answers[:, 0] if guesses is None else guesses, target)
+        below = self._below_first
+        for layer in self._layers:
             if layer.last:
-                answer = errors[:, 1]
+                np.subtract(target, self._answers, self._errors)
+                self._errors *= self._rates
             else:
-                answer = target - self._answered(layer.read[:, layer.following :, 0])
-                answer *= self._hidden_rates
-            a = layer.a[:, :, 0]
-            squares = a * a
-            error = np.matmul(answer[:, None], layer.readout)[:, 0]
-            error *= 1.0 - squares
-            if position == 0:
-                x = self._x
-                # BLAS changes an array in Fortran order in place, which the transpose of one in C order is.
-                dger(1.0 / x.dot(x), x, error.ravel(), 1, 1, self._first.T, 1, 1, 1)
-            else:
-                before = self._layers[position - 1]
-                before.move(np.concatenate([error, before.answer], 1))
-            layer.norm, layer.answer = squares.dot(layer.ones), answer
-        layer.move(errors.reshape(self._flat_form))
+                np.subtract(target, self._answered(layer.answers), layer.answer_errors[:, 0])
+                layer.answer_errors *= self._hidden_rates
+            np.matmul(layer.answer_errors, layer.readout, below)
+            np.multiply(layer.row, layer.row, layer.squares)
+            below *= layer.ones - layer.squares
+            below = layer.upward_errors
+        x = self._x
+        # BLAS changes an array in Fortran order in place, which the transpose of one in C order is.
+        dger(1.0 / x.dot(x), x, self._first_errors, 1, 1, self._first.T, 1, 1, 1)
+        for layer in self._layers:
+            layer.flat_errors /= layer.squares.dot(layer.total)
+            np.multiply(layer.errors, layer.row, layer.step)
+            layer.table += layer.step
+            layer.biases.fill(0.0)
 
     def forward_many(self, x: Vector) -> Vector:
         """Answer many samples, ``[samples, inputs]``: what `forward` returns, ``[outputs, samples]``."""
-        samples = len(x)
-        ones = np.zeros((len(self._x), samples))
-        ones[0], ones[1 : 1 + self.inputs] = 1.0, x.T
-        self._batch = ones
-        z = self._first.dot(ones)
-        for layer in self._layers:
-            layer.a = a = np.tanh(z).reshape(*layer.form[:2], samples)
-            layer.read = read = np.matmul(layer.table, a)
-            z = read[:, : layer.following].reshape(-1, samples)
-        answers = read.reshape(*self._form, samples)
-        self._answers = _softmax(answers) if self.loss == "cross_entropy" else answers
-        return np.tensordot(self._shares, self._answers[:, 0], 1)
+        batch = self._batch = self._entered(x)
+        z = self._first.dot(batch.x)
+        for layer, a, read in zip(self._layers, batch.a, batch.read, strict=True):
+            np.tanh(z.reshape(a.shape), a)
+            np.matmul(layer.table, a, read)
+            z = read[:, : layer.following]
+        read = read.reshape(batch.answers.shape)
+        batch.answers[...] = _softmax(read) if self.loss == "cross_entropy" else read
+        return self._combined(batch)
 
     def learn_many(self, target: Vector) -> None:
         """Learn what the samples that were passed forward should have been answered, ``[outputs, samples]``."""
-        self._blame_many(target)
-        errors = target - self._answers
-        errors *= self._rates[..., None]
-        for position, layer in enumerate(self._layers):
+        batch = self._batch
+        self._judge_many(batch.answers[:, 0], target)
+        below = first_errors = np.empty_like(batch.a[0])
+        moves = []
+        for layer, a, read in zip(self._layers, batch.a, batch.read, strict=True):
             if layer.last:
-                answer = errors[:, 1]
+                errors = ((target - batch.answers) * self._rates[..., None]).reshape(read.shape)
             else:
-                read = layer.read[:, layer.following :]
-                answer = target - (_softmax(read) if self.loss == "cross_entropy" else read)
-                answer *= self._hidden_rates[..., None]
-            a = layer.a
-            error = np.matmul(layer.readout.swapaxes(1, 2), answer)
-            error *= 1.0 - a * a
-            if position == 0:
-                error /= self._norm(self._batch[None])
-                self._first += error.reshape(len(self._first), -1).dot(self._batch.T)
-            else:
-                before = self._layers[position - 1]
-                before.move_many(np.concatenate([error, before.answer], 1))
-            layer.norm, layer.answer = self._norm(a), answer
-        layer.move_many(errors.reshape(*self._flat_form, -1))
+                errors = np.empty_like(read)
+                answers = read[:, layer.following :]
+                errors[:, layer.following :] = target - (_softmax(answers) if self.loss == "cross_entropy" else answers)
+                errors[:, layer.following :] *= self._hidden_rates
+            np.matmul(layer.readout.swapaxes(1, 2), errors[:, layer.following :], below)
+            below *= 1.0 - a * a
+            below = errors[:, : layer.following]
+            moves.append((layer, errors, a))
+        first_errors /= self._norm(batch.x[None])
+        self._first += first_errors.reshape(len(self._first), -1).dot(batch.x.T)
+        for layer, errors, a in moves:
+            errors /= self._norm(a)
+            layer.table += np.matmul(errors, a.swapaxes(1, 2))
+            layer.biases.fill(0.0)
+
+    def _entered(self, x: Vector) -> _Batch:
+        samples = len(x)
+        ones = np.zeros((len(self._x), samples))
+        ones[0], ones[1 : 1 + self.inputs] = 1.0, x.T
+        return _Batch(
+            ones,
+            a=tuple([np.empty((*layer.a.shape, samples)) for layer in self._layers]),
+            read=tuple([np.empty((*layer.table.shape[:2], samples)) for layer in self._layers]),
+            answers=np.empty((len(self.paces), 2, self.outputs, samples)),
+        )
+
+    def _combined(self, batch: _Batch) -> Vector:
+        """Return what the copies answer together, ``[outputs, samples]``."""
+        guesses = batch.answers[:, 0]
+        combined: Vector = self._shares.dot(guesses.reshape(len(guesses), -1)).reshape(guesses.shape[1:])
+        return combined
 
     def losses(self, target: Vector) -> Vector:
         """Return the loss of each block of the fastest copy, ``[blocks]``, for the sample that was passed forward."""
         fastest = self.paces.argmax()
-        answers = [self._answered(layer.read[fastest, layer.following :, 0]) for layer in self._layers[:-1]]
+        answers = [self._answered(layer.answers[fastest]) for layer in self._layers[:-1]]
         answers += [self._answers[fastest, 1], self._answers[fastest, 0]]
         if self.loss == "cross_entropy":
             return np.array([-math.log(max(target.dot(answer), 1e-12)) for answer in answers])
         return np.array([0.5 * float(np.square(target - answer).sum()) for answer in answers])
 
+    def readings(self, x: Vector) -> Vector:
+        """Return what each block of the slowest copy makes of a sample, ``[blocks, outputs]``; nothing else changes.
+
+        It is what is read through the readout of a hidden block, and what the last one puts out: the largest is the
+        class, or the one is the value. The slowest copy, because it remembers longest what was before a drift.
+
+        Parameters
+        ----------
+        x
+            ``[inputs]``.
+        """
+        slowest = self.paces.argmin()
+        first = self.first[slowest]
+        z = first[:, 0] + first[:, 1 : 1 + self.inputs] @ x
+        readings = []
+        for table in self.tables:
+            read = table[slowest] @ np.tanh(z)
+            z = read[: len(read) - self.outputs]
+            readings.append(read[len(z) :])
+        return np.array([*readings, z])
+
+    def set_paces(self, paces: Vector) -> None:
+        """Have each copy learn at another pace from now on, ``[copies]``."""
+        self.paces[:] = paces
+        self._set_rates()
+
+    def weights(self) -> list[Vector]:
+        """Return copies of all that is learnt, readouts among it."""
+        return [matrix.copy() for matrix in (self.first, *self.tables)]
+
+    def take(self, other: Perceptrons, blocks: Collection[str]) -> None:
+        """Take over some blocks' weights and readouts from another network of this kind, of the same size."""
+        width = 1 + self.inputs
+        for number, block in enumerate(self.blocks):
+            if block not in blocks:
+                continue
+            if number == 0:
+                self.first[:, :, :width] = other.first[:, :, :width]
+            else:
+                table = self.tables[number - 1]
+                following = table.shape[1] - self.outputs
+                table[:, :following] = other.tables[number - 1][:, :following]
+            if number < len(self.tables):
+                table = self.tables[number]
+                following = table.shape[1] - self.outputs
+                table[:, following:] = other.tables[number][:, following:]
+
+    def keep_scales(self, before: Sequence[Vector]) -> None:
+        """Undo what has been learnt since some `weights`, but for what scales and shifts each unit.
+
+        That is what of a step lies along the unit's own weights, and its bias. Readouts are as they were.
+        """
+        for number, (old, matrix) in enumerate(zip(before, (self.first, *self.tables), strict=True)):
+            following = matrix.shape[1] - (self.outputs if number else 0)
+            matrix[:, following:] = old[:, following:]
+            own = old[:, :following, 1:]
+            along = ((matrix[:, :following, 1:] - own) * own).sum(2, keepdims=True)
+            along /= np.maximum((own * own).sum(2, keepdims=True), 1e-300)
+            matrix[:, :following, 1:] = own + along * own
+
     def _answered(self, read: Vector) -> Vector:
         """Return the answers to one sample that lie in what was read, ``[..., outputs]``."""
-        if self.loss == "squared":
-            return read
+        if self.loss == "squared" or not self.outputs:
+            return read.copy()
         flat = read.reshape(-1, self.outputs)
-        largest = flat.ravel()
+        largest = read.ravel()
         flat = np.exp(flat - largest[largest.argmax()])
         total = flat.dot(self._output_ones)
         if not total[total.argmin()] > 1e-200:  # one maximum for all is faster, and hardly ever too rough
             return _softmax(read[..., None])[..., 0]
         flat /= total[:, None]
-        return flat.reshape(read.shape)
+        answered: Vector = flat.reshape(read.shape)
+        return answered
 
     def _norm(self, a: Vector) -> Vector:
-        """Return what the sum of many samples' errors is divided by, ``[copies]``, see `fedtp.TPSGD`."""
+        """Return what the sum of many samples' errors is divided by, ``[copies, 1, 1]``, see `fedtp.TPSGD`."""
         copies, _, samples = a.shape
         flat = a.reshape(copies, -1)
-        norm: Vector = np.matmul(flat[:, None], flat[:, :, None])[:, 0, 0] / samples
+        norm: Vector = np.matmul(flat[:, None], flat[:, :, None]) / samples
         alike = CURVATURE[self.loss] * samples
         return np.maximum(norm, alike * (1.0 + _spectral(a[:, 1:]))) if alike > 1.0 and samples > 1 else norm
 
-    def _blame_one(self, answers: Vector, target: Vector) -> None:
-        """Count the copies' mistakes, and let them count in predictions accordingly."""
-        self.uncounted += 1
+    def _judge(self, answers: Vector, target: Vector) -> None:
+        """Judge the copies by their answers to a sample, ``[copies, outputs]``."""
         if self.loss == "cross_entropy":
-            right = target.argmax()
+            right = int(target.argmax())
             guesses = answers.argmax(1).tolist()
-            if guesses == [right] * len(guesses):
-                return  # while nobody errs, what has been counted only fades
-            worse = [guess != right for guess in guesses]
+            self._count([guess != right for guess in guesses] if guesses != [right] * len(guesses) else None)
         else:
-            worse = np.square(target - answers).sum(1).tolist()
-        fade = FORGETTING**self.uncounted
-        self.mistakes = [fade * m + w for m, w in zip(self.mistakes, worse, strict=True)]
-        self.uncounted = 0
-        self._share()
+            self._count(np.square(target - answers).sum(1).tolist())
 
-    def _blame_many(self, target: Vector) -> None:
-        answers = self._answers[:, 0]
+    def _judge_many(self, answers: Vector, target: Vector) -> None:
+        """Judge the copies by their answers to many samples, ``[copies, outputs, samples]``."""
         if self.loss == "cross_entropy":
-            worse = answers.argmax(1) != target.argmax(0)
+            wrong = answers.argmax(1) != target.argmax(0)
         else:
-            worse = np.square(target - answers).sum(1)
-        fades = FORGETTING ** np.arange(worse.shape[1])[::-1]  # as if they had come one by one
-        fade = FORGETTING ** (self.uncounted + len(fades))
-        self.mistakes = [fade * m + w for m, w in zip(self.mistakes, worse.dot(fades).tolist(), strict=True)]
+            wrong = np.square(target - answers).sum(1)
+        # As if they had come one by one: what has been counted fades with the next mistake.
+        mistaken = wrong.any(0).nonzero()[0]
+        counted = int(mistaken[-1]) + 1 if len(mistaken) else 0
+        fades = FORGETTING ** np.arange(counted)[::-1]
+        self._count(wrong[:, :counted].dot(fades).tolist() if counted else None, counted)
+        self.uncounted += wrong.shape[1] - counted
+
+    def _count(self, wrong: Sequence[float] | None, samples: int = 1) -> None:
+        """Count how wrong the copies were, and let them count in predictions accordingly; None where none was."""
+        self.uncounted += samples
+        if wrong is None:
+            return  # what has been counted fades alike
+        fade = FORGETTING**self.uncounted
+        self.mistakes = [fade * m + w for m, w in zip(self.mistakes, wrong, strict=True)]
         self.uncounted = 0
         self._share()
 
@@ -292,7 +374,8 @@ class Perceptrons:
         else:  # a likelihood, if errors are normal with a variance that is the copy's own
             least = max(min(self.mistakes), 1e-12)
             shares = [(max(m, 1e-12) / least) ** -8.0 for m in self.mistakes]
-        self._shares = np.array(shares) / sum(shares)
+        total = sum(shares)
+        self._shares = np.array([share / total for share in shares])
 
     def _drawn(self, block: str, keys: Sequence[Label] | range, features: int) -> Vector:
         """Return a projection of every copy, ``[copies, keys, features]``."""
@@ -302,18 +385,77 @@ class Perceptrons:
         ).reshape(len(seeds), len(keys), features)
 
     def _arrange(self) -> None:
+        """Make what the steps work in, once: making an array takes as long as using it."""
         copies, units, width = self.first.shape
         self._first = self.first.reshape(copies * units, width)
-        self._hidden_rates = HIDDEN_RATE * self.paces[:, None]
-        self._rates = np.stack([self.paces, HIDDEN_RATE * self.paces], 1)[:, :, None]
         self._x = np.zeros(width)
         self._x[0] = 1.0
         self._entry = self._x[1 : 1 + self.inputs]
+        self._first_errors = np.zeros(copies * units)
+        self._below_first = self._first_errors.reshape(copies, 1, units)
         self._layers = [_Layer(table, self.outputs, last=table is self.tables[-1]) for table in self.tables]
-        self._form = copies, 2, self.outputs
-        self._flat_form = copies, 2 * self.outputs
+        self._read = self._layers[-1].read.reshape(copies, 2, self.outputs)
+        self._errors = self._layers[-1].errors.reshape(copies, 2, self.outputs)
         self._output_ones = np.ones(self.outputs)
+        self._set_rates()
         self._share()
+
+    def _set_rates(self) -> None:
+        self._hidden_rates = HIDDEN_RATE * self.paces[:, None, None]
+        rates = np.stack([self.paces, HIDDEN_RATE * self.paces], 1)
+        self._rates = np.repeat(rates[:, :, None], self.outputs, 2)  # NumPy takes longer to broadcast
+
+    def state(self) -> State:
+        """Return what has been learnt, by block; see `fedtp.streaming.state`.
+
+        Weights are ``[copies, units, inputs]``, from the second layer on ``[copies, units, 1 + inputs]`` with the bias
+        before them; a block's readout is ``[copies, outputs, 1 + units]``.
+        """
+        arrays = {"0.bias": self.first[:, 1:, 0], "0.weight": self.first[:, 1:, 1 : 1 + self.inputs]}
+        for block, following, layer in zip(self.blocks, self.blocks[1:], self._layers, strict=False):
+            begin = 0 if layer.last else 1  # the constant is not learnt
+            arrays[f"{following}.weight"] = layer.table[:, begin : layer.following]
+            arrays[f"{block}.readout"] = layer.readout
+        arrays["mistakes"] = np.array(self.mistakes, np.float64)
+        arrays["uncounted"] = np.array(float(self.uncounted))
+        readouts = [name for name in arrays if name.endswith(".readout")]
+        # How wide an array is decides how its sums are rounded, so the room for more inputs is kept too.
+        sizes = {"inputs": self.inputs, "outputs": self.outputs, "width": self.first.shape[2]}
+        return State(
+            arrays,
+            sizes | {"paces": self.paces.tolist()},
+            features={"0.weight": 2},
+            classes=dict.fromkeys([*readouts, f"{self.blocks[-1]}.weight"], 1),
+        )
+
+    def load_state(self, state: State) -> None:
+        """Take over what others of the same shape have learnt."""
+        inputs, outputs = state.whole("inputs"), state.whole("outputs")
+        width, paces = state.whole("width", least=1 + inputs), state.record.get("paces")
+        copies = len(self.paces)
+        if not isinstance(paces, list) or [type(pace) for pace in paces] != [float] * copies or min(paces) <= 0:
+            raise DataError(f"the paces are {paces!r}, not {copies} numbers above 0")
+        if width > 2 + 3 * inputs:
+            raise DataError(f"there is room for {width - 1} inputs, but there are {inputs}")
+        mistakes, uncounted = state.array("mistakes", copies), state.array("uncounted")
+        if (mistakes < 0).any() or uncounted < 0:
+            raise DataError("mistakes and samples must be counted from 0 up")
+        first = np.zeros((copies, 1 + self.hidden[0], width))
+        first[:, 0, 0] = _CONSTANT
+        first[:, 1:, 0] = state.array("0.bias", copies, self.hidden[0])
+        first[:, 1:, 1 : 1 + inputs] = state.array("0.weight", copies, self.hidden[0], inputs)
+        tables = []
+        following = [*self.hidden[1:], outputs]
+        for number, (units, rows) in enumerate(zip(self.hidden, following, strict=True)):
+            constant = np.zeros((copies, int(number < len(self.hidden) - 1), 1 + units))
+            constant[:, :, 0] = _CONSTANT
+            weight = state.array(f"{self.blocks[number + 1]}.weight", copies, rows, 1 + units)
+            readout = state.array(f"{self.blocks[number]}.readout", copies, outputs, 1 + units)
+            tables.append(np.concatenate([constant, weight, readout], 1))
+        self.inputs, self.outputs, self.first, self.tables = inputs, outputs, first, tables
+        self.paces = np.array(paces)
+        self.mistakes, self.uncounted = mistakes.tolist(), round(float(uncounted))
+        self._arrange()
 
     def __getstate__(self) -> dict[str, Any]:
         return {key: value for key, value in self.__dict__.items() if not key.startswith("_")}
@@ -322,67 +464,88 @@ class Perceptrons:
         self.__dict__.update(state)
         self._arrange()
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # What is loaded elsewhere learns as fast as it can there.
+        return _blank, (), self.__getstate__()
+
 
 class _Layer:
-    """A hidden layer's table, and what the steps use of it: made once, because making it takes as long as using it.
+    """A hidden layer's table, and what the steps of one sample work in.
 
     Attributes
     ----------
-    a, read
-        What the layer put out, ``[copies, 1 + units, samples]``, and what the table made of it.
-    answer
-        The error at what was read through the readout, times how far the layer goes.
-    norm
-        What the errors at `read` are divided by, ``[copies]``.
+    following
+        How many rows of the table are the weights of what follows; the rest are the readout.
+    a
+        What the layer puts out, ``[copies, 1 + units]``; `flat`, `column` and `row` are views of it.
+    read
+        What the table makes of it, ``[copies, rows, 1]``: `upward` for what follows, and the `answers`.
+    errors
+        The errors at what was read, times how far the layer goes, ``[copies, rows, 1]``.
     """
 
     def __init__(self, table: Vector, outputs: int, *, last: bool) -> None:
         copies, rows, width = table.shape
         self.table = table
         self.last = last
-        self.following = rows - outputs  # rows that are weights; the rest is the readout
+        self.following = rows - outputs
         self.readout = table[:, self.following :]
         self.biases = self.readout[:, :, 0]
-        self.form = copies, width, 1
-        self.ones = np.ones(width)
-        self.a = self.read = self.answer = self.norm = table
+        self.flat = np.zeros(copies * width)
+        self.a = self.flat.reshape(copies, width)
+        self.column, self.row = self.a[:, :, None], self.a[:, None, :]
+        self.squares, self.ones, self.total = np.zeros((copies, 1, width)), np.ones((copies, 1, width)), np.ones(width)
+        self.read = np.zeros((copies, rows, 1))
+        self.upward, self.answers = self.read[:, : self.following, 0], self.read[:, self.following :, 0]
+        self.errors = np.zeros((copies, rows, 1))
+        self.flat_errors = self.errors[:, :, 0]
+        transposed = self.errors.swapaxes(1, 2)
+        self.upward_errors, self.answer_errors = transposed[:, :, : self.following], transposed[:, :, self.following :]
+        self.step = np.zeros_like(table)
 
-    def move(self, errors: Vector) -> None:
-        """Follow the errors at what was read of one sample, ``[copies, rows]``."""
-        errors /= self.norm[:, None]
-        self.table += errors[:, :, None] * self.a.swapaxes(1, 2)
-        self.biases[...] = 0.0
 
-    def move_many(self, errors: Vector) -> None:
-        """Follow the errors at what was read of many samples, ``[copies, rows, samples]``."""
-        errors /= self.norm[:, None, None]
-        self.table += np.matmul(errors, self.a.swapaxes(1, 2))
-        self.biases[...] = 0.0
+class _Batch(NamedTuple):
+    """Many samples on their way: the input with its constant, and each layer's output and what was read of it."""
+
+    x: Vector
+    a: tuple[Vector, ...]
+    read: tuple[Vector, ...]
+    answers: Vector
 
 
 def build(hidden: Sequence[int], paces: Sequence[float], loss: StreamLoss, seed: int) -> Perceptrons:
     """Return perceptrons that learn as fast as what is installed allows."""
-    return Perceptrons(hidden, paces, loss, seed)
+    return _fastest()(hidden, paces, loss, seed)
+
+
+def _fastest() -> type[Perceptrons]:
+    compiled = fast.compiled()
+    return Perceptrons if compiled is None else compiled.CompiledPerceptrons
+
+
+def _blank() -> Perceptrons:
+    return object.__new__(_fastest())
 
 
 def _softmax(z: Vector) -> Vector:
     """Return the exponentials over the last axis but one, divided by their sum."""
-    z = z - z.max(-2, keepdims=True)
+    z = z - z.max(-2, keepdims=True, initial=-np.inf)
     np.exp(z, out=z)
     z /= z.sum(-2, keepdims=True)
     return z
 
 
 def _spectral(x: Vector) -> Vector:
-    """Return what `fedtp.normalization.spectral_norm` does, ``[copies]``, of ``[copies, units, samples]``."""
+    """Return what `fedtp.normalization.spectral_norm` does, ``[copies, 1, 1]``, of ``[copies, units, samples]``."""
     samples = x.shape[2]
     v = np.full((len(x), samples, 1), 1.0 / math.sqrt(samples))
-    size = np.zeros(len(x))
+    size: Vector = np.zeros((len(x), 1, 1))
     for _ in range(2):
         v = np.matmul(x.swapaxes(1, 2), np.matmul(x, v))
-        size = np.sqrt(np.matmul(v.swapaxes(1, 2), v))[:, 0, 0]
-        v /= np.maximum(size, 1e-30)[:, None, None]
-    return size / samples
+        size = np.sqrt(np.matmul(v.swapaxes(1, 2), v))
+        v /= np.maximum(size, 1e-30)
+    size /= samples
+    return size
 
 
 def _mixed(seed: int, copy: int) -> int:

@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-import narwhals.stable.v2 as nw
 import numpy as np
 from river.base import MiniBatchRegressor
 
 from fedtp.errors import DataError
 from fedtp.losses import LossFunction, Space
+from fedtp.projection import Label
 from fedtp.streaming.features import Features, Vector
-from fedtp.streaming.frames import like, table
+from fedtp.streaming.frames import column, series_like, table
 from fedtp.streaming.learner import Sample, StreamLearner
+from fedtp.streaming.state import Part
 
 if TYPE_CHECKING:
     from torch import nn
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 _VALUE = "value"
 
 
-class TPRegressor(StreamLearner, MiniBatchRegressor):  # type: ignore[misc]
+class TPRegressor(StreamLearner, MiniBatchRegressor):
     """A neural network that learns numbers from a stream by target projection, without backpropagation.
 
     It is to numbers what `TPClassifier` is to classes: see there for the parameters and what happens as features come
@@ -40,6 +41,8 @@ class TPRegressor(StreamLearner, MiniBatchRegressor):  # type: ignore[misc]
     >>> evaluate.progressive_val_score(datasets.TrumpApproval(), TPRegressor(seed=1), metrics.MAE())
     MAE: 0.263971
     """
+
+    _of_classes = False
 
     def __init__(
         self,
@@ -84,8 +87,7 @@ class TPRegressor(StreamLearner, MiniBatchRegressor):  # type: ignore[misc]
             If a feature or the value is not a finite number; nothing has been learnt then.
         """
         value = self._checked(np.array([y]))
-        self._appear(x)
-        self._learn_one(x, self._values.standardized(value))
+        self._learn_one(self._appear(x), self._values.standardized(value))
         self._values.learn(value)
 
     def predict_one(self, x: Sample, **kwargs: Any) -> float:
@@ -95,7 +97,7 @@ class TPRegressor(StreamLearner, MiniBatchRegressor):  # type: ignore[misc]
     def learn_many(self, X: Any, y: Any) -> None:
         """Learn from a frame of samples and a series of their values in one step."""
         columns, values = table(X)
-        targets = self._checked(nw.from_native(y, series_only=True).to_numpy())[:, None]
+        targets = self._checked(np.array(column(y)))[:, None]
         if len(targets) != len(values):
             raise DataError(f"there are {len(values)} samples, but {len(targets)} values")
         if not len(targets):
@@ -108,7 +110,17 @@ class TPRegressor(StreamLearner, MiniBatchRegressor):  # type: ignore[misc]
         """Return the values expected of a frame of samples, as a series of the frame's kind."""
         columns, values = table(X)
         answers = self._answered_many(self.features.matrix(columns, values))[0]
-        return like(X, {"y": self._restored(answers)})["y"]
+        return series_like(X, self._restored(answers))
+
+    def _keys(self) -> Sequence[Label]:
+        return [_VALUE]
+
+    def _parts(self) -> dict[str, Part]:
+        return super()._parts() | {"values": self._values}
+
+    @property
+    def _samples(self) -> float:
+        return float(self._values.counts[0])
 
     def _restored(self, standardized: Vector) -> Vector:
         return standardized * np.sqrt(self._values.variances) + self._values.means
@@ -120,4 +132,4 @@ class TPRegressor(StreamLearner, MiniBatchRegressor):  # type: ignore[misc]
             raise DataError(f"a value to learn must be a number, got {values.tolist()}") from None
         if not np.isfinite(values).all():
             raise DataError(f"a value to learn must be a finite number, got {values.tolist()}")
-        return values
+        return self._values.matrix([_VALUE], values[:, None])[:, 0]

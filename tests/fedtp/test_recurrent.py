@@ -275,3 +275,21 @@ def test_dropout_between_layers() -> None:
 def test_what_cannot_be(make: Any, message: str) -> None:
     with pytest.raises(ModelError, match=message):
         make()
+
+
+def test_states_can_be_swapped() -> None:
+    """Of two interleaved sequences each is as by itself; nor does trying out the first step forget a state."""
+    sequences, y = drawn(1, 2, 6, 4), torch.tensor([1])
+    whole = Chain(model("lstm", "all", layers=2)).forward(sequences)
+    for begun in (0, 3):
+        first, then = (TPSGD(model("lstm", "all", layers=2), seed=1, lr=0.0) for _ in range(2))
+        assert first.chain.state == (None, None)
+        states = [first.chain.state, first.chain.state]
+        for step in range(6):
+            optimizer = first if step < begun else then
+            for number, x in enumerate(sequences):
+                optimizer.chain.state = states[number]
+                optimizer.step(x[None, step : step + 1], y, carry=True)
+                states[number] = optimizer.chain.state
+                assert optimizer.output is not None
+                torch.testing.assert_close(optimizer.output[0, 0], whole[number, step].detach())
