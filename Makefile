@@ -25,6 +25,7 @@ $(VENV)/run.stamp: pyproject.toml constraints.txt | $(BIN)/python
 
 $(VENV)/dev.stamp: $(VENV)/run.stamp
 	$(BIN)/pip install --quiet -c constraints.txt -e '.[dev]'
+	$(BIN)/python -m fedtp.streaming.fast
 	@touch $@
 
 $(VENV)/bench.stamp: $(VENV)/run.stamp

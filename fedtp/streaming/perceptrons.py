@@ -245,15 +245,6 @@ class Perceptrons:
         combined: Vector = self._shares.dot(guesses.reshape(len(guesses), -1)).reshape(guesses.shape[1:])
         return combined
 
-    def losses(self, target: Vector) -> Vector:
-        """Return the loss of each block of the fastest copy, ``[blocks]``, for the sample that was passed forward."""
-        fastest = self.paces.argmax()
-        answers = [self._answered(layer.answers[fastest]) for layer in self._layers[:-1]]
-        answers += [self._answers[fastest, 1], self._answers[fastest, 0]]
-        if self.loss == "cross_entropy":
-            return np.array([-math.log(max(target.dot(answer), 1e-12)) for answer in answers])
-        return np.array([0.5 * float(np.square(target - answer).sum()) for answer in answers])
-
     def readings(self, x: Vector) -> Vector:
         """Return what each block of the slowest copy makes of a sample, ``[blocks, outputs]``; nothing else changes.
 

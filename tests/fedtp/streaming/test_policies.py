@@ -392,13 +392,13 @@ def test_copies_pickles_and_runs_go_on_alike(policy: str) -> None:
 @pytest.mark.parametrize("policy", ACTIVE)
 def test_state_goes_on_alike(policy: str) -> None:
     model, loaded = learnt(make(policy)), make(policy)
-    loaded.features, loaded.classes = copy.deepcopy(model.features), list(model.classes)
-    loaded._indices, loaded._targets = model._indices, model._targets
+    loaded.features, loaded.class_counts = copy.deepcopy(model.features), list(model.class_counts)
+    loaded._name(list(model.classes))
     loaded._network.load_state(model._network.state())
     for x, y in blobs(100, seed=4):
         assert model.predict_proba_one(x) == loaded.predict_proba_one(x)
-        model._learn_one(x, model._targets[model._indices[y]])
-        loaded._learn_one(x, loaded._targets[loaded._indices[y]])
+        model.learn_one(x, y)
+        loaded.learn_one(x, y)
 
 
 def test_a_watch_goes_on_alike() -> None:
