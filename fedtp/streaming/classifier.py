@@ -12,6 +12,7 @@ from river.base.typing import ClfTarget
 from fedtp.errors import DataError, ModelError
 from fedtp.losses import LossFunction, Space
 from fedtp.projection import class_key
+from fedtp.streaming.features import Vector
 from fedtp.streaming.frames import column, like, series_like, table
 from fedtp.streaming.learner import Sample, StreamLearner
 from fedtp.streaming.state import counts, names, plain
@@ -136,7 +137,8 @@ class TPClassifier(StreamLearner, MiniBatchClassifier):
         """Return the probability of every class met so far; none before the first."""
         if not self.classes:
             return {}
-        return dict(zip(self.classes, self._answered(self.features.vector(x)).tolist(), strict=True))
+        answers = _probabilities(self._answered(self.features.vector(x)))
+        return dict(zip(self.classes, answers.tolist(), strict=True))
 
     def predict_one(self, x: Sample, **kwargs: Any) -> ClfTarget | None:
         """Return the likeliest class; None before the first was met."""
@@ -166,7 +168,8 @@ class TPClassifier(StreamLearner, MiniBatchClassifier):
         columns, values = table(X)
         if not self.classes:
             return like(X, {})
-        return like(X, dict(zip(self.classes, self._answered_many(self.features.matrix(columns, values)), strict=True)))
+        answers = _probabilities(self._answered_many(self.features.matrix(columns, values)))
+        return like(X, dict(zip(self.classes, answers, strict=True)))
 
     def predict_many(self, X: Any) -> Any:
         """Return the likeliest classes, as a series of the frame's kind."""
@@ -216,3 +219,11 @@ class TPClassifier(StreamLearner, MiniBatchClassifier):
         self.classes = labels
         self._indices = {label: index for index, label in enumerate(labels)}
         self._targets = np.eye(len(labels))
+
+
+def _probabilities(answers: Vector) -> Vector:
+    """Return answers, ``[classes, ...]``, so that they sum to 1: those of a loss that compares numbers need not."""
+    positive = answers - np.minimum(answers.min(0), 0.0)
+    total = positive.sum(0)
+    shares: Vector = np.where(total > 0.0, positive / np.where(total > 0.0, total, 1.0), 1.0 / len(answers))
+    return shares

@@ -294,6 +294,22 @@ def test_a_regressor_learns_a_curve() -> None:
     assert error.get() < 5.0
 
 
+@pytest.mark.parametrize("settings", [{"loss": "squared"}, {"loss": "squared", "space": "target"}, {"loss": "hinge"}])
+def test_probabilities_sum_to_one_whatever_the_loss(settings: dict[str, Any]) -> None:
+    model, metric = TPClassifier(seed=1, hidden=(16,), paces=(0.3,), **settings), metrics.Accuracy()
+    for x, y in datasets.Phishing().take(400):
+        metric.update(y, model.predict_one(x))
+        probabilities = model.predict_proba_one(x)
+        if probabilities:
+            assert min(probabilities.values()) >= 0.0
+            assert sum(probabilities.values()) == pytest.approx(1.0, abs=1e-9)
+            assert probabilities[model.predict_one(x)] == max(probabilities.values())  # type: ignore[index]
+        model.learn_one(x, y)
+    assert metric.get() > 0.8
+    frame = model.predict_proba_many(pl.DataFrame([x, x]))
+    np.testing.assert_allclose(frame.sum_horizontal().to_numpy(), 1.0)
+
+
 def test_works_in_a_pipeline_and_with_sklearns_data() -> None:
     from river import compose, preprocessing
     from sklearn.datasets import load_digits
