@@ -257,7 +257,13 @@ def test_a_learning_rate_ten_times_too_large_does_not_ruin_it() -> None:
     def accuracy(lr: float) -> float:
         model, metric = TPClassifier(seed=1, lr=lr), metrics.Accuracy()
         for x, y in synth.RandomRBFDrift(
-            seed_model=7, seed_sample=7, n_classes=4, n_features=8, n_centroids=15, change_speed=0.001
+            seed_model=7,
+            seed_sample=7,
+            n_classes=4,
+            n_features=8,
+            n_centroids=15,
+            n_drift_centroids=10,
+            change_speed=0.001,
         ).take(4000):
             metric.update(y, model.predict_one(x))
             model.learn_one(x, y)
@@ -286,7 +292,7 @@ def test_copies_are_judged_by_what_they_said_when_they_were_asked() -> None:
 
 def test_a_regressor_learns_a_curve() -> None:
     rng = np.random.default_rng(0)
-    model, error = TPRegressor(seed=1), utils.Rolling(metrics.RMSE(), 500)
+    model, error = TPRegressor(seed=1), utils.Rolling(metrics.RMSE, window_size=500)
     for x in rng.uniform(-3, 3, 5000):
         y = 1000.0 + 50.0 * math.sin(x)
         error.update(y, model.predict_one({"x": x}))
