@@ -370,11 +370,11 @@ class CompiledPerceptrons(Perceptrons):
         self._count(self._wrong.tolist() if erred else None)
 
     def forward_many(self, x: Vector) -> Vector:  # noqa: D102
-        self._batch = self._entered(x)
-        combined: Vector = forward_many(self.first, self._tables, *self._batch, self._shares, self._classes)
+        combined: Vector = forward_many(self.first, self._tables, *self._entered(x), self._shares, self._classes)
         return combined
 
     def learn_many(self, target: Vector) -> None:  # noqa: D102
+        assert self._batch is not None, "what is learnt has been passed forward"
         self._judge_many(self._batch.answers[:, 0], target)
         settings = self.paces, HIDDEN_RATE, CURVATURE[self.loss], self._classes
         learn_many(np.ascontiguousarray(target), self.first, self._tables, *self._batch, *settings)

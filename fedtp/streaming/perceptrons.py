@@ -73,6 +73,8 @@ class Perceptrons:
         How many samples have been learnt since mistakes were counted.
     """
 
+    _batch: _Batch | None
+
     def __init__(self, hidden: Sequence[int], paces: Sequence[float], loss: StreamLoss, seed: int) -> None:
         self.hidden = tuple(hidden)
         self.paces = np.array(paces, np.float64)
@@ -193,7 +195,7 @@ class Perceptrons:
 
     def forward_many(self, x: Vector) -> Vector:
         """Answer many samples, ``[samples, inputs]``: what `forward` returns, ``[outputs, samples]``."""
-        batch = self._batch = self._entered(x)
+        batch = self._entered(x)
         z = self._first.dot(batch.x)
         for layer, a, read in zip(self._layers, batch.a, batch.read, strict=True):
             np.tanh(z.reshape(a.shape), a)
@@ -206,6 +208,7 @@ class Perceptrons:
     def learn_many(self, target: Vector) -> None:
         """Learn what the samples that were passed forward should have been answered, ``[outputs, samples]``."""
         batch = self._batch
+        assert batch is not None, "what is learnt has been passed forward"
         self._judge_many(batch.answers[:, 0], target)
         below = first_errors = np.empty_like(batch.a[0])
         moves = []
@@ -229,15 +232,18 @@ class Perceptrons:
             layer.biases.fill(0.0)
 
     def _entered(self, x: Vector) -> _Batch:
+        """Return what many samples pass in, ``[samples, inputs]``: the same again if they are as many as last time."""
         samples = len(x)
-        ones = np.zeros((len(self._x), samples))
-        ones[0], ones[1 : 1 + self.inputs] = 1.0, x.T
-        return _Batch(
-            ones,
-            a=tuple([np.empty((*layer.a.shape, samples)) for layer in self._layers]),
-            read=tuple([np.empty((*layer.table.shape[:2], samples)) for layer in self._layers]),
-            answers=np.empty((len(self.paces), 2, self.outputs, samples)),
-        )
+        if self._batch is None or self._batch.x.shape[1] != samples:
+            self._batch = _Batch(
+                np.zeros((len(self._x), samples)),
+                a=tuple([np.empty((*layer.a.shape, samples)) for layer in self._layers]),
+                read=tuple([np.empty((*layer.table.shape[:2], samples)) for layer in self._layers]),
+                answers=np.empty((len(self.paces), 2, self.outputs, samples)),
+            )
+            self._batch.x[0] = 1.0
+        self._batch.x[1 : 1 + self.inputs] = x.T
+        return self._batch
 
     def _combined(self, batch: _Batch) -> Vector:
         """Return what the copies answer together, ``[outputs, samples]``."""
@@ -388,6 +394,7 @@ class Perceptrons:
         self._read = self._layers[-1].read.reshape(copies, 2, self.outputs)
         self._errors = self._layers[-1].errors.reshape(copies, 2, self.outputs)
         self._output_ones = np.ones(self.outputs)
+        self._batch = None
         self._set_rates()
         self._share()
 
