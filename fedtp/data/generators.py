@@ -8,7 +8,7 @@ import itertools
 import json
 import random
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -147,7 +147,7 @@ def _redraw(
     values, y, new_names, new_classes = _draw(name, parameters, samples, seed)
     if new_names != names or new_classes > classes:
         raise DataError(
-            f"{_call(name, parameters)} has {len(new_names)} features and {new_classes} classes, but the "
+            f"{call_text(name, parameters)} has {len(new_names)} features and {new_classes} classes, but the "
             f"data set {name} has {len(names)} and {classes}: a concept must keep them"
         )
     return standardize(values, reference), y
@@ -157,6 +157,37 @@ def _draw(
     name: str, parameters: Mapping[str, object], samples: int, seed: int
 ) -> tuple[NDArray[np.float64], Labels, tuple[str, ...], int]:
     """Draw values ``[samples, features]``, class indices, names of features, number of classes."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", UserWarning)  # River corrects some values with a mere warning
+            generator, drawn = open_generator(name, parameters, samples, seed)
+            inputs, labels = zip(*itertools.islice(drawn, samples), strict=True)
+        names = tuple(str(feature) for feature in inputs[0])
+        values = np.array([list(x.values()) for x in inputs], dtype=np.float64)
+        y = np.array(labels, dtype=np.int64)
+    except (ArithmeticError, LookupError, TypeError, ValueError, UserWarning) as error:
+        raise DataError(f"River cannot draw {samples} samples from {call_text(name, parameters)}: {error}") from None
+    # River leaves SEA's number of classes open, and counts one for anomalies: both are yes-or-no tasks.
+    return values, y, names, max(generator.n_classes or 0, 2)
+
+
+def open_generator(
+    name: str, parameters: Mapping[str, object], samples: int, seed: int
+) -> tuple[Any, Iterator[tuple[dict[Any, Any], Any]]]:
+    """Return one of River's generators as `load_generator` uses it, and the samples that it draws, without scaling.
+
+    Parameters
+    ----------
+    name, parameters, seed
+        As `load_generator` takes them.
+    samples
+        For the generators that are told how many there will be; no others end by themselves.
+
+    Raises
+    ------
+    DataError
+        If a parameter is unknown. What River makes of a bad value is its own.
+    """
     from river.datasets import synth  # takes two seconds to import
 
     stream = STREAMS[name]
@@ -167,21 +198,8 @@ def _draw(
         resolved[stream.sample_seed] = sample_seed
     if stream.length:
         resolved[stream.length] = samples
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", UserWarning)  # River corrects some values with a mere warning
-            generator = river_class(**resolved)
-            drawn: Iterable[tuple[dict[Any, Any], Any]] = (
-                generator if stream.sample_seed else _reseeded(generator, sample_seed)
-            )
-            inputs, labels = zip(*itertools.islice(drawn, samples), strict=True)
-        names = tuple(str(feature) for feature in inputs[0])
-        values = np.array([list(x.values()) for x in inputs], dtype=np.float64)
-        y = np.array(labels, dtype=np.int64)
-    except (ArithmeticError, LookupError, TypeError, ValueError, UserWarning) as error:
-        raise DataError(f"River cannot draw {samples} samples from {_call(name, parameters)}: {error}") from None
-    # River leaves SEA's number of classes open, and counts one for anomalies: both are yes-or-no tasks.
-    return values, y, names, max(generator.n_classes or 0, 2)
+    generator = river_class(**resolved)
+    return generator, iter(generator) if stream.sample_seed else _reseeded(generator, sample_seed)
 
 
 def _reseeded(generator: Any, seed: int) -> Iterator[tuple[dict[Any, Any], Any]]:
@@ -214,5 +232,6 @@ def _sample_seed(name: str, resolved: Mapping[str, object], seed: int) -> int:
     return int(np.random.SeedSequence([seed, digest]).generate_state(1, np.uint64)[0])
 
 
-def _call(name: str, parameters: Mapping[str, object]) -> str:
+def call_text(name: str, parameters: Mapping[str, object]) -> str:
+    """Return how a person would write a generator with parameters."""
     return f"{name}({', '.join(f'{key}={value!r}' for key, value in parameters.items())})"

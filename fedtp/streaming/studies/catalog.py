@@ -9,7 +9,7 @@ from typing import Any
 
 from fedtp.data.elec2 import CLASSES, FEATURES, FILE
 from fedtp.data.files import find_folder
-from fedtp.data.generators import SAMPLES, STREAMS, _call, _reseeded, _resolve, _sample_seed
+from fedtp.data.generators import SAMPLES, STREAMS, call_text, open_generator
 from fedtp.errors import DataError
 from fedtp.streaming.studies.source import Sample, Source
 from fedtp.streaming.studies.spec import Call, parse
@@ -67,35 +67,25 @@ def open_source(text: str) -> Source:
 
 
 def _generator(name: str, parameters: Mapping[str, object]) -> Source:
-    from river.datasets import synth  # takes two seconds to import
-
     stream = STREAMS[name]
-    river_class = getattr(synth, stream.river)
 
     def draw(seed: int) -> Iterator[Sample]:
-        resolved = _resolve(name, river_class, parameters)
-        sample_seed = _sample_seed(name, resolved, seed)
-        if stream.sample_seed and resolved[stream.sample_seed] is None:
-            resolved[stream.sample_seed] = sample_seed
-        if stream.length:
-            # Anomalies are spread over the whole length: the samples would change with it.
-            resolved[stream.length] = SAMPLES
-        generator = river_class(**resolved)
-        return iter(generator) if stream.sample_seed else _reseeded(generator, sample_seed)
+        # Anomalies are spread over the whole length: always the same one, or the samples would change with it.
+        return open_generator(name, parameters, SAMPLES, seed)[1]
 
     try:
-        next(draw(0))
-        classes = river_class(**_resolve(name, river_class, parameters)).n_classes
+        generator, samples = open_generator(name, parameters, SAMPLES, seed=0)
+        next(samples)
     except (ArithmeticError, LookupError, TypeError, ValueError) as error:
-        raise DataError(f"River cannot draw samples from {_call(name, parameters)}: {error}") from None
+        raise DataError(f"River cannot draw samples from {call_text(name, parameters)}: {error}") from None
     return Source(
         name,
         draw,
         SAMPLES,
-        title=names()[name] + (f" with {_call('', parameters)[1:-1]}" if parameters else ""),
+        title=names()[name] + (f" with {call_text('', parameters)[1:-1]}" if parameters else ""),
         drifts=None if stream.ordered or parameters else (),
         # River leaves SEA's number of classes open, and counts one for anomalies: both are yes-or-no tasks.
-        binary=max(classes or 0, 2) == 2,
+        binary=max(generator.n_classes or 0, 2) == 2,
         endless=not stream.length,
     )
 
