@@ -12,7 +12,6 @@ with the label. One product serves both, and one update.
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Collection, Hashable, Sequence
 from typing import Any, Literal, NamedTuple, get_args
@@ -24,6 +23,7 @@ from fedtp.errors import DataError
 from fedtp.projection import Label, Projection
 from fedtp.streaming import fast
 from fedtp.streaming.features import Vector
+from fedtp.streaming.judging import FORGETTING, seeds, shares, wrongs
 from fedtp.streaming.state import State
 
 StreamLoss = Literal["cross_entropy", "squared"]
@@ -38,8 +38,6 @@ FIRST_WEIGHTS = 0.3
 READOUT_GAIN = {"cross_entropy": 3.0, "squared": 1.0}
 #: How fast the loss's error changes with the output, as in `fedtp.losses`.
 CURVATURE = {"cross_entropy": 1 / 8, "squared": 1.0}
-#: What a mistake counts for one sample later.
-FORGETTING = 0.998
 #: A bias whose tanh is 1 in double precision.
 _CONSTANT = 20.0
 
@@ -344,16 +342,9 @@ class Perceptrons:
 
     def _judge_many(self, answers: Vector, target: Vector) -> None:
         """Judge the copies by their answers to many samples, ``[copies, outputs, samples]``."""
-        if self.loss == "cross_entropy":
-            wrong = answers.argmax(1) != target.argmax(0)
-        else:
-            wrong = np.square(target - answers).sum(1)
-        # As if they had come one by one: what has been counted fades with the next mistake.
-        mistaken = wrong.any(0).nonzero()[0]
-        counted = int(mistaken[-1]) + 1 if len(mistaken) else 0
-        fades = FORGETTING ** np.arange(counted)[::-1]
-        self._count(wrong[:, :counted].dot(fades).tolist() if counted else None, counted)
-        self.uncounted += wrong.shape[1] - counted
+        wrong, counted = wrongs(answers, target, classes=self.loss == "cross_entropy")
+        self._count(wrong, counted)
+        self.uncounted += answers.shape[2] - counted
 
     def _count(self, wrong: Sequence[float] | None, samples: int = 1) -> None:
         """Count how wrong the copies were, and let them count in predictions accordingly; None where none was."""
@@ -366,20 +357,13 @@ class Perceptrons:
         self._share()
 
     def _share(self) -> None:
-        if self.loss == "cross_entropy":
-            shares = [math.exp(-m) for m in self.mistakes]
-        else:  # a likelihood, if errors are normal with a variance that is the copy's own
-            least = max(min(self.mistakes), 1e-12)
-            shares = [(max(m, 1e-12) / least) ** -8.0 for m in self.mistakes]
-        total = sum(shares)
-        self._shares = np.array([share / total for share in shares])
+        self._shares = shares(self.mistakes, classes=self.loss == "cross_entropy")
 
     def _drawn(self, block: str, keys: Sequence[Label] | range, features: int) -> Vector:
         """Return a projection of every copy, ``[copies, keys, features]``."""
-        seeds = [self.seed, *(_mixed(self.seed, copy) for copy in range(1, len(self.paces)))]
-        return np.array(
-            [Projection(seed, classes=list(keys)).rows(block, features) for seed in seeds], np.float64
-        ).reshape(len(seeds), len(keys), features)
+        copies = len(self.paces)
+        drawn = [Projection(seed, classes=list(keys)).rows(block, features) for seed in seeds(self.seed, copies)]
+        return np.array(drawn, np.float64).reshape(copies, len(keys), features)
 
     def _arrange(self) -> None:
         """Make what the steps work in, once: making an array takes as long as using it."""
@@ -544,8 +528,3 @@ def _spectral(x: Vector) -> Vector:
         v /= np.maximum(size, 1e-30)
     size /= samples
     return size
-
-
-def _mixed(seed: int, copy: int) -> int:
-    """Return a seed for another copy."""
-    return int.from_bytes(hashlib.blake2b(f"{seed} {copy}".encode(), digest_size=8).digest(), "little")

@@ -24,7 +24,8 @@ from fedtp.projection import Label, Projection
 from fedtp.readout import pooled, width
 from fedtp.recurrent import Recurrent
 from fedtp.streaming.features import Vector
-from fedtp.streaming.perceptrons import FIRST_WEIGHTS, FORGETTING, HIDDEN_RATE, _mixed
+from fedtp.streaming.judging import FORGETTING, seeds, shares, wrongs
+from fedtp.streaming.perceptrons import FIRST_WEIGHTS, HIDDEN_RATE
 from fedtp.streaming.state import State, plain
 from fedtp.streaming.state import names as checked_names
 
@@ -303,30 +304,19 @@ class TorchNetworks:
 
     def _judge(self, guesses: Vector, target: Vector) -> None:
         """Count the copies' mistakes, and let them count in predictions accordingly."""
-        if "numbers" in self.loss.tasks:
-            worse = np.square(target - guesses).sum(1)
-        else:
-            worse = guesses.argmax(1) != target.argmax(0)
-        # As if they had come one by one: what has been counted fades with the next mistake.
-        mistaken = worse.any(0).nonzero()[0]
-        counted = int(mistaken[-1]) + 1 if len(mistaken) else 0
-        if counted:
-            fades = FORGETTING ** np.arange(counted)[::-1]
-            self.mistakes = FORGETTING ** (self.uncounted + counted) * self.mistakes + worse[:, :counted].dot(fades)
+        wrong, counted = wrongs(guesses, target, classes="numbers" not in self.loss.tasks)
+        if wrong is not None:
+            self.mistakes = FORGETTING ** (self.uncounted + counted) * self.mistakes + np.array(wrong)
             self.uncounted = 0
             self._share()
-        self.uncounted += worse.shape[1] - counted
+        self.uncounted += target.shape[1] - counted
 
     def _share(self) -> None:
-        if "numbers" in self.loss.tasks:  # a likelihood, if errors are normal with a variance that is the copy's own
-            shares = (np.maximum(self.mistakes, 1e-12) / max(self.mistakes.min(), 1e-12)) ** -8.0
-        else:
-            shares = np.exp(-self.mistakes)
-        self._shares = shares / shares.sum()
+        self._shares = shares(self.mistakes.tolist(), classes="numbers" not in self.loss.tasks)
 
     @property
     def _seeds(self) -> list[int]:
-        return [self.seed, *(_mixed(self.seed, number) for number in range(1, len(self.paces)))]
+        return seeds(self.seed, len(self.paces))
 
     def _all_made(self, names: Sequence[Hashable], keys: Sequence[Label]) -> list[TPSGD]:
         """Return what trains new copies; nothing as long as there is nothing to learn from, or nothing to learn."""
