@@ -1,7 +1,9 @@
 """Fleets of small devices that learn together from drifting streams, without backpropagation."""
 
-from importlib import import_module, metadata
+from importlib import metadata
 from typing import TYPE_CHECKING, Any
+
+from fedtp.lazy import lazily
 
 if TYPE_CHECKING:
     from fedtp.learner_spec import LearnerSpec
@@ -16,15 +18,16 @@ __all__ = ["TPSGD", "LearnerSpec", "Recurrent", "__version__"]
 _HOMES = {"TPSGD": "fedtp.optimizer", "LearnerSpec": "fedtp.learner_spec", "Recurrent": "fedtp.recurrent"}
 
 
+_find = lazily(__name__, _HOMES)
+
+
 def __getattr__(name: str) -> Any:
     if name == "__version__":
         try:
             return metadata.version("fedtp")
         except metadata.PackageNotFoundError:  # Flower's bundles hold the files, uninstalled
             return "unknown"
-    if name in _HOMES:
-        return getattr(import_module(_HOMES[name]), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return _find(name)
 
 
 def __dir__() -> list[str]:

@@ -1,7 +1,8 @@
 """Learners on streams: River estimators, how they adapt to drift, and studies of how well they do."""
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from fedtp.lazy import lazily
 
 if TYPE_CHECKING:
     from fedtp.streaming.classifier import TPClassifier
@@ -23,10 +24,7 @@ _HOMES = {
 }
 
 
-def __getattr__(name: str) -> Any:
-    if name in _HOMES:
-        return getattr(import_module(_HOMES[name]), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__getattr__ = lazily(__name__, _HOMES)
 
 
 def __dir__() -> list[str]:

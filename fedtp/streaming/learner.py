@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from dataclasses import asdict
 from os import PathLike
@@ -53,7 +54,7 @@ class Adaptable(Network, Protocol):
     def keep_scales(self, before: Sequence[Vector]) -> None: ...  # noqa: D102
 
 
-class StreamLearner:
+class StreamLearner(ABC):
     """Features, their standardisation and a network, fed one sample or one frame at a time.
 
     Attributes
@@ -214,9 +215,9 @@ class StreamLearner:
         network.grow_outputs(self._keys())
         return network
 
+    @abstractmethod
     def _keys(self) -> Sequence[Label]:
         """Return what the outputs are called."""
-        raise NotImplementedError
 
     def save(self, path: str | PathLike[str]) -> None:
         """Write the model to one file, from which `load` makes one that goes on exactly like it.
@@ -294,9 +295,9 @@ class StreamLearner:
         self.drift = _read_report(record.get("drift"))
 
     @property
+    @abstractmethod
     def _samples(self) -> float:
         """How many samples have been learnt."""
-        raise NotImplementedError
 
     @property
     def _raw_memory_usage(self) -> int:

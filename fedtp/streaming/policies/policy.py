@@ -27,7 +27,7 @@ class Policy(ABC):
         """Take a new network in hand."""
 
 
-class Managed:
+class Managed(ABC):
     """A network in the hands of a policy, to be used like one; what a policy must remember is kept here.
 
     Parameters
@@ -39,9 +39,9 @@ class Managed:
     def __init__(self, network: Adaptable) -> None:
         self.network = network
 
+    @abstractmethod
     def drifted(self, report: DriftReport, fresh: Fresh) -> None:
         """Do what the policy says, once the sample at which the drift was flagged has been learnt."""
-        raise NotImplementedError
 
     @property
     def blocks(self) -> list[str]:  # noqa: D102
@@ -86,7 +86,7 @@ class Managed:
         """Return what the policy remembers."""
         return State({})
 
-    def _remember(self, state: State) -> None:
+    def _remember(self, state: State) -> None:  # noqa: B027  # most have nothing to remember
         """Take over what `_memory` returned, once it is checked."""
 
 
