@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from simulations.scenario import DeviceSpec
+from simulations.specs import DeviceSpec
 
 Floats = NDArray[np.float64]
 

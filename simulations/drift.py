@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from simulations.scenario import DriftSpec
+from simulations.specs import DriftSpec
 
 
 @dataclass(frozen=True)

@@ -5,251 +5,32 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Literal, Self, TypeVar
+from typing import Annotated, Self
 
 import tomli_w
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    ConfigDict,
-    Field,
-    Strict,
-    ValidationError,
-    ValidationInfo,
-    field_validator,
-    model_validator,
-)
-from pydantic_core import PydanticCustomError
+from pydantic import Field, Strict, ValidationError, ValidationInfo, field_validator, model_validator
 
-from fedtp.data import AnyConcept, Identity, names
-from fedtp.data.catalog import FROM_FILES
+from fedtp.data import AnyConcept, Identity
 from fedtp.data.generators import STREAMS
 from fedtp.errors import ScenarioError
 from fedtp.learner_spec import LearnerSpec
-from fedtp.settings import Conflict, Problem, alternatives, did_you_mean, dotted, literal, problems
 from fedtp.settings import Path as KeyPath
+from fedtp.settings import Problem, alternatives, did_you_mean, dotted, literal, problems
 from server.settings import ServerSpec
 from simulations.overrides import apply
 from simulations.places import Places
 from simulations.scenario_file import find, parse, read, shipped, unusable
+from simulations.specs import ArrivalSpec, DataSpec, DeviceSpec, DriftSpec, PartitionSpec, RunSpec
+from simulations.specs.devices import MOST_DEVICES
+from simulations.specs.table import Table, or_conflict
 
-__all__ = [
-    "ArrivalSpec",
-    "DataSpec",
-    "DeviceSpec",
-    "DriftSpec",
-    "PartitionSpec",
-    "RunSpec",
-    "Scenario",
-    "shipped",
-]
+__all__ = ["Scenario", "shipped"]
 
 IMAGES = frozenset({"digits", "mnist"})
-MOST_DEVICES = 1_000_000
-
-ClassName = Literal["mcu", "pi", "phone-low", "phone-mid", "phone-high", "gateway"]
-Seconds = Annotated[float, Field(ge=0, le=1e9)]
-PositiveSeconds = Annotated[float, Field(gt=0, le=1e9)]
-Share = Annotated[float, Field(gt=0, le=1)]
-Mbps = Annotated[float, Field(gt=0, le=1e6)]
 Line = Annotated[str, Field(pattern=r"^[^\r\n]*$", max_length=200, description="one line of at most 200 characters")]
 
 
-def _known(name: str) -> str:
-    if name not in names():
-        raise PydanticCustomError("unknown_data_set", "there is no such data set")
-    return name
-
-
-class _Table(BaseModel):
-    model_config = ConfigDict(
-        frozen=True,
-        extra="forbid",
-        strict=True,
-        allow_inf_nan=False,
-        validate_by_name=True,
-        validate_by_alias=True,
-    )
-
-
-AnyTable = TypeVar("AnyTable", bound=_Table)
-
-
-def _or_conflict(table: AnyTable, found: Sequence[Problem]) -> AnyTable:
-    """Return a table if nothing in it conflicts."""
-    if found:
-        raise Conflict(found)
-    return table
-
-
-class RunSpec(_Table):
-    """How the simulation itself runs.
-
-    Parameters
-    ----------
-    seed
-        Everything random is drawn from it.
-    threads
-        That PyTorch computes with.
-    """
-
-    seed: int = Field(default=1, ge=0, le=2**63 - 1)
-    threads: int = Field(default=1, ge=1, le=1024)
-
-
-class DataSpec(_Table):
-    """What the fleet learns from.
-
-    Parameters
-    ----------
-    name
-        A data set or a generator, one of `fedtp.data.names`.
-    path
-        The folder with the files of a data set that is read from files; None: where the environment says.
-    samples
-        How many samples are drawn from a generator; None: as many as `fedtp.data.load` draws of itself.
-    parameters
-        Of the generator, those of River's class.
-    test_fraction
-        The share of the samples that is held out; None: the data set's own test set, or 0.2 where it has none.
-    initial
-        The concept that is in force at the start.
-    """
-
-    name: Annotated[str, AfterValidator(_known), Field(json_schema_extra={"enum": list(names())})]
-    path: str | None = Field(default=None, min_length=1)
-    samples: int | None = Field(default=None, ge=10, le=100_000_000)
-    parameters: dict[str, bool | int | float | str] = {}
-    test_fraction: float | None = Field(default=None, ge=0.01, le=0.9)
-    initial: str = "initial"
-
-    @model_validator(mode="after")
-    def _options_belong_to_name(self) -> Self:
-        found = []
-        if self.path is not None and self.name not in FROM_FILES:
-            text = f'path is given, but the data set "{self.name}" is not read from files: leave it out'
-            found.append(Problem(("path",), text))
-        if self.samples is not None and self.name not in STREAMS:
-            text = f'samples is {self.samples}, but the data set "{self.name}" is not drawn: leave it out'
-            found.append(Problem(("samples",), text))
-        if self.parameters and self.name not in STREAMS:
-            text = f'parameters are given, but the data set "{self.name}" is not drawn: leave them out'
-            found.append(Problem(("parameters",), text))
-        return _or_conflict(self, found)
-
-
-class PartitionSpec(_Table):
-    """How the samples are dealt out to the devices.
-
-    Parameters
-    ----------
-    kind
-        ``"iid"``, ``"dirichlet"`` (label skew), or ``"interleaved"`` (ordered data: of n devices, device d
-        gets the rows d, d + n, d + 2n, ...).
-    alpha
-        Concentration of the Dirichlet distribution; the smaller, the fewer classes a device sees.
-    quantity_sigma
-        Arrival rates, and the shares of the data, spread log-normally with this sigma.
-    """
-
-    kind: Literal["iid", "dirichlet", "interleaved"] = "iid"
-    alpha: float = Field(default=0.5, gt=0, le=1e6)
-    quantity_sigma: float = Field(default=0.0, ge=0, le=5)
-
-
-class ArrivalSpec(_Table):
-    """When samples arrive at the devices.
-
-    Parameters
-    ----------
-    rate
-        Samples per virtual second and device, mean over the fleet.
-    samples_per_order
-        If above 0, every order finds exactly so many new samples, whatever the rate.
-    """
-
-    rate: float = Field(default=0.2, gt=0, le=1e6)
-    samples_per_order: int = Field(default=0, ge=0, le=1_000_000)
-
-
-class DriftSpec(_Table):
-    """A change of concept.
-
-    Parameters
-    ----------
-    kind
-        ``"sudden"``, ``"gradual"``, or ``"recurring"`` (alternates between the concept before and this one).
-    concept
-        The new concept.
-    at_seconds
-        When it begins.
-    stagger_seconds
-        Each device drifts at a time of its own, drawn uniformly from this many seconds after `at_seconds`; if
-        0, all drift in step.
-    width_seconds
-        Of a gradual drift: the time over which the share of the new concept rises from 0 to 1.
-    period_seconds
-        Of a recurring drift: the time spent in each concept.
-    fraction
-        The share of the devices that drift.
-    """
-
-    kind: Literal["sudden", "gradual", "recurring"]
-    concept: str
-    at_seconds: Seconds
-    stagger_seconds: Seconds = 0.0
-    width_seconds: Seconds = 0.0
-    period_seconds: Seconds = 0.0
-    fraction: Share = 1.0
-
-    @model_validator(mode="after")
-    def _times_belong_to_kind(self) -> Self:
-        found = []
-        for key, kind in (("width_seconds", "gradual"), ("period_seconds", "recurring")):
-            value = getattr(self, key)
-            if self.kind == kind and value == 0:
-                found.append(Problem((key,), f"{key} is missing: a {kind} drift needs a time above 0"))
-            elif self.kind != kind and value > 0:
-                found.append(Problem((key,), f"{key} is {value:g}, but only a {kind} drift has one: leave it out"))
-        return _or_conflict(self, found)
-
-
-class DeviceSpec(_Table):
-    """Some devices of one class.
-
-    Parameters
-    ----------
-    device_class
-        Called ``class`` in TOML.
-    count
-        How many devices.
-    availability, on_seconds, off_seconds, loss_probability, speed_gflops, down_mbps, up_mbps
-        Instead of the constants of the class: whether devices are reachable ``"always"`` or on a
-        ``"duty-cycle"`` of so many seconds on and off, the probability that a reply is lost, effective
-        GFLOP/s, and Mbit/s.
-    """
-
-    device_class: ClassName = Field(alias="class")
-    count: int = Field(ge=0, le=MOST_DEVICES)
-    availability: Literal["always", "duty-cycle"] | None = None
-    on_seconds: PositiveSeconds | None = None
-    off_seconds: PositiveSeconds | None = None
-    loss_probability: float | None = Field(default=None, ge=0, le=1)
-    speed_gflops: float | None = Field(default=None, gt=0, le=1e6)
-    down_mbps: Mbps | None = None
-    up_mbps: Mbps | None = None
-
-    @model_validator(mode="after")
-    def _duty_cycle_has_times(self) -> Self:
-        found = [
-            Problem((key,), f'{key} is {getattr(self, key):g}, but availability is "always": make it "duty-cycle"')
-            for key in ("on_seconds", "off_seconds")
-            if self.availability != "duty-cycle" and getattr(self, key) is not None
-        ]
-        return _or_conflict(self, found)
-
-
-class Scenario(_Table):
+class Scenario(Table):
     """A fleet, its data, what happens to them, and how they learn.
 
     Parameters
@@ -394,7 +175,7 @@ class Scenario(_Table):
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
-        return _or_conflict(
+        return or_conflict(
             self, [*self._bad_concepts(), *self._bad_drifts(), *self._bad_learner(), *self._bad_devices()]
         )
 

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from simulations.devices import CLASSES, Fleet
-from simulations.scenario import ClassName, DeviceSpec
 from simulations.seeding import Purpose, generator
+from simulations.specs import DeviceSpec
+from simulations.specs.devices import ClassName
 
 
 def fleet(*groups: DeviceSpec, seed: int = 1) -> Fleet:

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from simulations.drift import Change, Timeline, timelines
-from simulations.scenario import DriftSpec
+from simulations.specs import DriftSpec
 
 HALF = np.full(1, 0.5)
 

@@ -15,7 +15,8 @@ from pydantic import ValidationError
 from fedtp.data import Identity, Rotation, load, names
 from fedtp.errors import ScenarioError
 from simulations import Scenario, shipped
-from simulations.scenario import IMAGES, ClassName
+from simulations.scenario import IMAGES
+from simulations.specs.devices import ClassName
 
 SMALL = """\
 title = "Small"

@@ -1,0 +1,9 @@
+"""The tables of a scenario, one topic per file."""
+
+from simulations.specs.arrival import ArrivalSpec
+from simulations.specs.data import DataSpec, PartitionSpec
+from simulations.specs.devices import DeviceSpec
+from simulations.specs.drift import DriftSpec
+from simulations.specs.run import RunSpec
+
+__all__ = ["ArrivalSpec", "DataSpec", "DeviceSpec", "DriftSpec", "PartitionSpec", "RunSpec"]
