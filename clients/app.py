@@ -1,4 +1,4 @@
-"""The ClientApp: a device's answer to the server's orders."""
+"""The ClientApp: a node's answer to the server's orders."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from flwr.clientapp import ClientApp
 from clients.device import Device
 from clients.training import Outcome, Plan, learn, plan, report
 from fedtp.data.stream import Stream
-from fedtp.errors import FedtpError
+from fedtp.errors import FedtpError, ModelError
 from fedtp.learner import learner_of
 from fedtp.loading import load_object
 from fedtp.run_config import ConfigValue
@@ -18,6 +18,9 @@ from fedtp.wire import Order
 
 #: Opens a device's stream, given Flower's run config and node config in one.
 OpenStream = Callable[[Mapping[str, ConfigValue]], Stream]
+
+#: What came of an order on a device, and what it had planned, if it could carry the order out.
+Done = tuple[Plan | None, Outcome]
 
 #: Flower's code for an exception of the ClientApp's.
 _CLIENT_APP_RAISED = 2
@@ -31,6 +34,11 @@ def make_client_app(open_stream: OpenStream | None = None) -> ClientApp:
     open_stream
         From a device's config to its stream. By default the function that the run config names by import path
         under ``stream``, as in ``"simulations.world:open_stream"``.
+
+    Notes
+    -----
+    A node is one device, or with ``devices-per-node`` above 1 in its config a gateway that hosts so many: node p has
+    the devices p n, p n + 1, ..., and each of their streams is opened with its own number as ``partition-id``.
     """
     app = ClientApp()
 
@@ -38,37 +46,86 @@ def make_client_app(open_stream: OpenStream | None = None) -> ClientApp:
     def train(message: Message, context: Context) -> Message:
         config = {**context.run_config, **context.node_config}
         opener = open_stream or load_object(str(config.get("stream", "")), "stream")
-        device = Device.resume(context.state, learner_of(config), opener(config))
-        (reply, _) = answer([message], [device])[0]
-        device.suspend(context.state)
+        learner = learner_of(config)
+        devices = {
+            name: Device.resume(context.state, learner, opener(own), name) for name, own in _devices(config).items()
+        }
+        (done,) = carry_out([message], [list(devices.values())])
+        reply = answer(message, done)
+        for name, device in devices.items():
+            device.suspend(context.state, name)
         return reply
 
     return app
 
 
-def answer(messages: Sequence[Message], devices: Sequence[Device]) -> list[tuple[Message, Outcome | None]]:
-    """Carry out one order per device; all that can learn together do.
+def carry_out(messages: Sequence[Message], nodes: Sequence[Sequence[Device]]) -> list[list[Done]]:
+    """Carry out an order per node; all devices that can learn together do, whichever their node.
+
+    Parameters
+    ----------
+    messages
+        The orders.
+    nodes
+        For each the devices of its node that take part.
 
     Returns
     -------
     list
-        For each message its reply, and what came of it: None for an order that could not be carried out, whose
-        reply is an error that says why.
+        For each node what came of it on each of its devices.
     """
-    orders: dict[int, Order] = {}
-    replies: list[tuple[Message, Outcome | None] | None] = [None] * len(messages)
-    plans: dict[int, Plan] = {}
-    for index, (message, device) in enumerate(zip(messages, devices, strict=True)):
-        try:
-            # A server sends one and the same content to many: it is read once.
-            order = orders.get(id(message.content)) or Order.from_records(message.content)
-            orders[id(message.content)] = order
-            plans[index] = plan(order, device)
-        except FedtpError as error:
-            replies[index] = Message(Error(_CLIENT_APP_RAISED, str(error)), reply_to=message), None
-    for index, outcome in zip(plans, learn(list(plans.values())), strict=True):
-        replies[index] = Message(report(outcome).to_records(), reply_to=messages[index]), outcome
-    return [reply for reply in replies if reply is not None]
+    orders: dict[int, Order | FedtpError] = {}
+    done: list[list[Done]] = [[] for _ in messages]
+    plans: list[Plan] = []
+    places: list[tuple[int, int]] = []
+    for node, (message, devices) in enumerate(zip(messages, nodes, strict=True)):
+        # A server sends one and the same content to many: it is read once.
+        order = orders.get(id(message.content))
+        if order is None:
+            order = orders[id(message.content)] = _read(message)
+        for position, device in enumerate(devices):
+            try:
+                if isinstance(order, FedtpError):
+                    raise order
+                item = plan(order, device)
+            except FedtpError as error:
+                done[node].append((None, Outcome(error=str(error))))
+            else:
+                done[node].append((item, Outcome()))
+                plans.append(item)
+                places.append((node, position))
+    for (node, position), item, outcome in zip(places, plans, learn(plans), strict=True):
+        done[node][position] = item, outcome
+    return done
+
+
+def answer(message: Message, done: Sequence[Done]) -> Message:
+    """Return a node's reply: its report on what its devices could do, or an error that says why none could."""
+    planned = [(item, outcome) for item, outcome in done if item is not None]
+    if planned:
+        return Message(report(planned).to_records(), reply_to=message)
+    reason = done[0][1].error if done else "no device of this node took part"
+    return Message(Error(_CLIENT_APP_RAISED, reason), reply_to=message)
+
+
+def _read(message: Message) -> Order | FedtpError:
+    try:
+        return Order.from_records(message.content)
+    except FedtpError as error:
+        return error
+
+
+def _devices(config: Mapping[str, ConfigValue]) -> dict[str, dict[str, ConfigValue]]:
+    """Return the config of each device of a node, by the name under which it is suspended."""
+    count = config.get("devices-per-node", 1)
+    if count == 1:
+        return {"device": dict(config)}
+    if type(count) is not int or count < 1:
+        raise ModelError(f"devices-per-node is {count!r}, but must be a whole number above 0")
+    node = config.get("partition-id", 0)
+    if type(node) is not int:
+        raise ModelError(f"partition-id is {node!r}, but the devices of a gateway need a whole number there")
+    return {f"device-{d}": {**config, "partition-id": d} for d in range(node * count, (node + 1) * count)}
 
 
 #: The app that ``pyproject.toml`` names.

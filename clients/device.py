@@ -58,24 +58,24 @@ class Device:
         """Return what of a block travels."""
         return self.weights[block][: self.learner.sizes[block]]
 
-    def suspend(self, state: RecordDict) -> None:
-        """Write what must survive until the next message into Flower's ``context.state``."""
-        state["device"] = ConfigRecord({"position": self.stream.position, "detector": pickle.dumps(self.detector)})
-        state["device-weights"] = _arrays(self.weights)
-        state["device-momentum"] = _arrays(self.momentum)
+    def suspend(self, state: RecordDict, name: str = "device") -> None:
+        """Write what must survive until the next message into Flower's ``context.state``, under a name."""
+        state[name] = ConfigRecord({"position": self.stream.position, "detector": pickle.dumps(self.detector)})
+        state[f"{name}-weights"] = _arrays(self.weights)
+        state[f"{name}-momentum"] = _arrays(self.momentum)
 
     @classmethod
-    def resume(cls, state: Mapping[str, Any], learner: Learner, stream: Stream) -> Device:
+    def resume(cls, state: Mapping[str, Any], learner: Learner, stream: Stream, name: str = "device") -> Device:
         """Return the device that `suspend` wrote, or a new one where nothing was written."""
-        kept = state.get("device")
+        kept = state.get(name)
         if kept is None:
             return cls.new(learner, stream)
         stream.position = int(kept["position"])
         return cls(
             learner,
             stream,
-            _packed(state["device-weights"]),
-            _packed(state["device-momentum"]),
+            _packed(state[f"{name}-weights"]),
+            _packed(state[f"{name}-momentum"]),
             # Only this process writes `context.state`, and it never leaves the device.
             pickle.loads(kept["detector"]),
         )

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 
 import numpy as np
@@ -17,19 +17,23 @@ import torch
 from numpy.typing import NDArray
 
 from clients.device import Device
+from fedtp.averaging import weighted_mean
 from fedtp.blocks import Packed
 from fedtp.cohort import Cohort
 from fedtp.data.stream import Samples
 from fedtp.detection import detect
 from fedtp.errors import DataError, WireError
 from fedtp.learner import Learner
-from fedtp.wire import Order, Report
+from fedtp.wire import Order, Report, report_bytes
+
+# What a device without samples has.
+_NONE: NDArray[np.int64] = np.empty(0, np.int64)
 
 # As many devices learn at once as have their weights stay in a processor's cache.
 _COHORT_BYTES = 4 * 2**20
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Plan:
     """What a device will do for an order.
 
@@ -51,36 +55,44 @@ class Plan:
 
 @dataclass(frozen=True, eq=False)
 class Outcome:
-    """What came of a plan.
+    """What came of an order on a device; it knows neither the samples nor the weights, and travels light.
 
     Parameters
     ----------
-    plan
-        The plan.
+    labels
+        The class of each sample, ``[samples]``.
     predicted
-        The class predicted for each sample before it was learnt from, ``[samples]``.
+        The class predicted for each before it was learnt from, ``[samples]``.
+    correct
+        How many were predicted rightly.
     loss
         Mean loss of the last block; NaN if it was not trained or there were no samples.
     detections
         Positions of the samples at which the detector flagged a drift.
+    blocks
+        Names of the blocks that were trained.
+    flops
+        Floating-point operations that the work took.
+    bytes_up
+        Size of the device's own report.
+    error
+        Why the order could not be carried out; empty if it was.
     """
 
-    plan: Plan
-    predicted: NDArray[np.int64]
-    loss: float
-    detections: Sequence[int]
+    labels: NDArray[np.int64] = field(default_factory=lambda: _NONE)
+    predicted: NDArray[np.int64] = field(default_factory=lambda: _NONE)
+    correct: int = 0
+    loss: float = math.nan
+    detections: Sequence[int] = ()
+    blocks: tuple[str, ...] = ()
+    flops: float = 0.0
+    bytes_up: int = 0
+    error: str = ""
 
     @property
-    def correct(self) -> int:
-        """How many samples were predicted rightly."""
-        return int(np.count_nonzero(self.predicted == self.plan.samples.y))
-
-    @property
-    def flops(self) -> float:
-        """Floating-point operations that the work took."""
-        learner, trained = self.plan.device.learner, self.plan.blocks
-        passes = learner.spec.epochs if trained else 1
-        return float(len(self.plan.samples) * passes * learner.flops(trained))
+    def samples(self) -> int:
+        """How many samples were scored."""
+        return len(self.labels)
 
 
 def plan(order: Order, device: Device) -> Plan:
@@ -138,21 +150,36 @@ def learn(plans: Sequence[Plan]) -> list[Outcome]:
             chunk = members[start : start + limit]
             done = _learn_together(learner, [plans[i] for i in chunk])
             outcomes.update(zip(chunk, done, strict=True))
-    return [outcomes.get(i) or Outcome(p, np.empty(0, np.int64), math.nan, ()) for i, p in enumerate(plans)]
+    return [outcomes.get(i) or Outcome(bytes_up=_report_bytes(item)) for i, item in enumerate(plans)]
 
 
-def report(outcome: Outcome) -> Report:
-    """Return what the device tells the server: the blocks that it trained, and how it went."""
-    device, samples, blocks = outcome.plan.device, outcome.plan.samples, outcome.plan.blocks
+def report(done: Sequence[tuple[Plan, Outcome]]) -> Report:
+    """Return what a node tells the server: the blocks that its devices trained, and how it went.
+
+    Parameters
+    ----------
+    done
+        The node's one device with what came of its order; of a gateway, its devices. Of each block a gateway sends the
+        mean over those that trained it, weighted by their samples, and the sum of these: for a server that averages
+        it is as if each device had answered by itself.
+    """
+    trained: dict[str, list[tuple[Packed, int]]] = {}
+    for item, outcome in done:
+        for name in outcome.blocks:
+            trained.setdefault(name, []).append((item.device.send(name), outcome.samples))
+    order = {name: trained[name] for name in done[0][0].device.learner.sizes if name in trained}
+    examples = {name: sum(count for _, count in updates) for name, updates in order.items()}
+    losses = [(outcome.loss, outcome.samples) for _, outcome in done if math.isfinite(outcome.loss)]
+    learnt = sum(count for _, count in losses)
     return Report(
-        digest=outcome.plan.order.digest,
-        weights={name: device.send(name) for name in blocks},
-        examples=dict.fromkeys(blocks, len(samples)),
-        samples=len(samples),
-        correct=outcome.correct,
-        loss=outcome.loss,
-        detections=len(outcome.detections),
-        flops=outcome.flops,
+        digest=done[0][0].order.digest,
+        weights={name: weighted_mean(updates) for name, updates in order.items()},
+        examples=examples,
+        samples=sum(outcome.samples for _, outcome in done),
+        correct=sum(outcome.correct for _, outcome in done),
+        loss=sum(loss * count for loss, count in losses) / learnt if learnt else math.nan,
+        detections=sum(len(outcome.detections) for _, outcome in done),
+        flops=sum(outcome.flops for _, outcome in done),
     )
 
 
@@ -183,6 +210,7 @@ def _learn_together(learner: Learner, plans: Sequence[Plan]) -> list[Outcome]:
     answers = cohort.learn(torch.from_numpy(x), torch.from_numpy(y), torch.from_numpy(counts), blocks)
     predicted, loss = (tensor.numpy() for tensor in answers)
     wrong = predicted != y
+    correct = counts - np.count_nonzero(wrong & (np.arange(wrong.shape[1]) < counts[:, None]), axis=1)
     for name in blocks:
         packed = cohort.weights(name)
         buffers = cohort.momentum(name) if momentum else None
@@ -190,15 +218,26 @@ def _learn_together(learner: Learner, plans: Sequence[Plan]) -> list[Outcome]:
             device.weights[name] = packed[row]
             if buffers is not None:
                 device.momentum[name] = buffers[row]
+    flops = learner.flops(blocks) * (learner.spec.epochs if blocks else 1)
+    rows = zip(plans, counts.tolist(), correct.tolist(), loss.tolist(), strict=True)
     return [
         Outcome(
-            item,
-            predicted[row, : counts[row]],
-            float(loss[row]),
-            detect(item.device.detector, wrong[row, : counts[row]].tolist()),
+            item.samples.y,
+            predicted[row, :count],
+            right,
+            mean,
+            detect(item.device.detector, wrong[row, :count].tolist()),
+            blocks,
+            float(count * flops),
+            _report_bytes(item),
         )
-        for row, item in enumerate(plans)
+        for row, (item, count, right, mean) in enumerate(rows)
     ]
+
+
+def _report_bytes(item: Plan) -> int:
+    sizes = item.device.learner.sizes
+    return report_bytes(tuple((name, sizes[name]) for name in item.blocks), item.order.digest)
 
 
 def _gather(rows: Sequence[Packed]) -> Packed:

@@ -198,12 +198,29 @@ def content_bytes(message: Message) -> int:
 
     Flower's framing adds about 40 bytes per block and 40 per message when it is sent.
     """
+    return _records_bytes(message.content)
+
+
+def _records_bytes(records: RecordDict) -> int:
     total = 0
-    for key, record in message.content.items():
+    for key, record in records.items():
         total += len(key.encode())
         for name, value in record.items():
             total += len(name.encode()) + _value_bytes(value)
     return total
+
+
+@lru_cache(maxsize=1024)
+def report_bytes(sizes: tuple[tuple[str, int], ...], digest: str) -> int:
+    """Bytes of the content of a report on blocks of these names and sizes, as `content_bytes` counts them.
+
+    Examples
+    --------
+    >>> report_bytes((("0", 10),), "d1") - report_bytes((), "d1")  # a header, a name, the numbers, a count
+    177
+    """
+    weights = {name: np.zeros(size, np.float32) for name, size in sizes}
+    return _records_bytes(Report(digest, weights, dict.fromkeys(weights, 1), samples=1).to_records())
 
 
 def _value_bytes(value: object) -> int:

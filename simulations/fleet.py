@@ -8,6 +8,7 @@ come to its arrival.
 from __future__ import annotations
 
 import heapq
+import itertools
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -59,21 +60,24 @@ class Errand:
 
     Parameters
     ----------
-    node
-        The device's node id.
+    node, device
+        The node's id, and the device's number from 0.
     started, arrived
-        When the order was sent and the reply arrives, s; infinite if the reply is lost.
+        When the order was sent and the answer is there, s; infinite if it is lost.
     bytes_down, bytes_up
-        Size of the order and of the reply.
+        Size of the order and of the answer.
     compute_seconds, transfer_seconds
         How long the device computed, and how long it sent and received.
     joules
         Energy that the device spent.
     outcome
-        What came of it on the device; None if it could not carry the order out.
+        What came of it on the device.
+    delivered
+        Whether the answer is part of the node's reply: a gateway leaves out what comes too late.
     """
 
     node: int
+    device: int
     started: float
     arrived: float
     bytes_down: int
@@ -81,11 +85,15 @@ class Errand:
     compute_seconds: float
     transfer_seconds: float
     joules: float
-    outcome: Outcome | None
+    outcome: Outcome
+    delivered: bool = True
 
 
 class FleetGrid(Grid):
-    """A simulated fleet behind Flower's interface. Node ids are the devices' numbers plus 1.
+    """A simulated fleet behind Flower's interface.
+
+    Node n hosts the devices (n - 1) k to n k - 1, with k devices per node. With one, the device answers the server
+    itself; with more the node is a gateway beside its devices: its own way to the server takes no time.
 
     Parameters
     ----------
@@ -95,8 +103,12 @@ class FleetGrid(Grid):
         Does their learning.
     seed
         Of what varies from one transfer to the next.
+    devices_per_node
+        How many devices a node hosts.
+    patience_seconds
+        How long after an order a gateway answers at the latest, with what its devices have sent by then.
     on_errand
-        Told of every order, when it is sent.
+        Told of every order to a device, when it is sent.
 
     Attributes
     ----------
@@ -105,13 +117,23 @@ class FleetGrid(Grid):
     """
 
     def __init__(
-        self, fleet: Fleet, executor: Executor, *, seed: int, on_errand: Callable[[Errand], None] = lambda _: None
+        self,
+        fleet: Fleet,
+        executor: Executor,
+        *,
+        seed: int,
+        devices_per_node: int = 1,
+        patience_seconds: float = math.inf,
+        on_errand: Callable[[Errand], None] = lambda _: None,
     ) -> None:
         identify()
         self.clock = FleetClock()
         self._fleet = fleet
         self._executor = executor
         self._seed = seed
+        self._devices_per_node = devices_per_node
+        self._nodes = -(-len(fleet) // devices_per_node)
+        self._patience = patience_seconds
         self._on_errand = on_errand
         self._sent = 0
         self._pushes = 0
@@ -132,8 +154,9 @@ class FleetGrid(Grid):
         return Message(content, dst_node_id, message_type, ttl=ttl, group_id=group_id)
 
     def get_node_ids(self) -> list[int]:
-        """Return the node ids of the devices that are reachable now."""
-        nodes: list[int] = (np.flatnonzero(self._fleet.available(self.clock.now())) + 1).tolist()
+        """Return the ids of the nodes that are reachable now: those with a device that is."""
+        devices = np.flatnonzero(self._fleet.available(self.clock.now()))
+        nodes: list[int] = (np.unique(devices // self._devices_per_node) + 1).tolist()
         return nodes
 
     def push_messages(self, messages: Iterable[Message]) -> list[str]:
@@ -147,16 +170,25 @@ class FleetGrid(Grid):
         messages = list(messages)
         ids = [str(self._sent + i) for i in range(len(messages))]
         for message, message_id in zip(messages, ids, strict=True):
-            if not 1 <= message.metadata.dst_node_id <= len(self._fleet):
-                raise FedtpError(f"There is no node {message.metadata.dst_node_id} in a fleet of {len(self._fleet)}.")
+            if not 1 <= message.metadata.dst_node_id <= self._nodes:
+                raise FedtpError(f"There is no node {message.metadata.dst_node_id} in a fleet of {self._nodes}.")
             number(message, message_id)
         self._sent += len(messages)
-        replies = self._executor(messages)
-        for message_id, (reply, _), errand in zip(ids, replies, self._errands(messages, replies), strict=True):
-            if math.isfinite(errand.arrived):
-                self._replies[message_id] = errand.arrived, reply
-                self.clock.expect(errand.arrived)
+        hosted = self._hosted([message.metadata.dst_node_id for message in messages])
+        outcomes = self._executor.learn(messages, hosted)
+        errands = self._errands(messages, hosted, outcomes)
+        for errand in itertools.chain.from_iterable(errands):
             self._on_errand(errand)
+        through = [[errand for errand in node if errand.delivered] for node in errands]
+        answering = [position for position, node in enumerate(through) if node]
+        replies = self._executor.report(
+            [messages[position] for position in answering],
+            [[errand.device for errand in through[position]] for position in answering],
+        )
+        for position, reply in zip(answering, replies, strict=True):
+            arrival = max(errand.arrived for errand in through[position])
+            self._replies[ids[position]] = arrival, reply
+            self.clock.expect(arrival)
         return ids
 
     def pull_messages(self, message_ids: Iterable[str]) -> list[Message]:
@@ -180,19 +212,32 @@ class FleetGrid(Grid):
         self.clock.wait(last, 0)
         return self.pull_messages(ids)
 
-    def _errands(self, messages: Sequence[Message], replies: Sequence[tuple[Message, Outcome | None]]) -> list[Errand]:
-        """Work out, for all messages at once, how long everything takes and what it costs."""
+    def _hosted(self, nodes: Sequence[int]) -> list[list[int]]:
+        """Return the devices of each node that take part: of a gateway those that are reachable now."""
+        count = self._devices_per_node
+        if count == 1:
+            return [[node - 1] for node in nodes]
+        available = self._fleet.available(self.clock.now())
+        starts = [(node - 1) * count for node in nodes]
+        return [(np.flatnonzero(available[start : start + count]) + start).tolist() for start in starts]
+
+    def _errands(
+        self, messages: Sequence[Message], hosted: Sequence[Sequence[int]], outcomes: Sequence[Sequence[Outcome]]
+    ) -> list[list[Errand]]:
+        """Work out, for all devices at once, how long everything takes and what it costs."""
         if not messages:
             return []
         fleet, now = self._fleet, self.clock.now()
-        nodes = [message.metadata.dst_node_id for message in messages]
-        device = np.array(nodes) - 1
+        counts = [len(devices) for devices in hosted]
+        numbers = list(itertools.chain.from_iterable(hosted))
+        done = list(itertools.chain.from_iterable(outcomes))
+        device = np.array(numbers, np.int64)
         # A content that many share is measured once.
         contents = {id(message.content): message for message in messages}
         sizes = {key: content_bytes(message) for key, message in contents.items()}
-        down = np.array([sizes[id(message.content)] for message in messages])
-        up = np.array([0 if reply.has_error() else content_bytes(reply) for reply, _ in replies])
-        flops = np.array([0.0 if outcome is None else outcome.flops for _, outcome in replies])
+        down = np.repeat([sizes[id(message.content)] for message in messages], counts)
+        up = np.array([outcome.bytes_up for outcome in done], np.int64)
+        flops = np.array([outcome.flops for outcome in done])
         variation = self._variation()
         transfer = down / (fleet.down_bytes_per_second * variation.down)[device]
         transfer += up / (fleet.up_bytes_per_second * variation.up)[device]
@@ -200,13 +245,14 @@ class FleetGrid(Grid):
         arrived = now + 2 * fleet.latency_seconds[device] + transfer + compute
         arrived[variation.lost[device]] = math.inf
         joules = compute * fleet.power_watts[device] + transfer * fleet.radio_watts[device]
-        columns = (nodes, arrived.tolist(), down.tolist(), up.tolist(), compute.tolist(), transfer.tolist())
-        return [
-            Errand(node, now, arrival, size_down, size_up, computing, moving, energy, outcome)
-            for node, arrival, size_down, size_up, computing, moving, energy, (_, outcome) in zip(
-                *columns, joules.tolist(), replies, strict=True
-            )
-        ]
+        delivered = np.isfinite(arrived)
+        if self._devices_per_node > 1:
+            delivered &= arrived <= now + self._patience
+        nodes = np.repeat([message.metadata.dst_node_id for message in messages], counts)
+        columns = [column.tolist() for column in (arrived, down, up, compute, transfer, joules)]
+        rows = zip(nodes.tolist(), numbers, *columns, done, delivered.tolist(), strict=True)
+        errands = iter([Errand(node, number, now, *rest) for node, number, *rest in rows])
+        return [list(itertools.islice(errands, count)) for count in counts]
 
     def _variation(self) -> _Variation:
         """Draw how the links are now: for every device, whoever takes part, so that none shifts another's draw."""

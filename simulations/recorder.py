@@ -178,14 +178,18 @@ class Recorder:
         }
 
     def _device_row(self, done: Round, errand: Errand) -> tuple[Any, ...]:
-        device = errand.node - 1
-        verdict = done.verdicts.get(errand.node)
+        device, outcome = errand.device, errand.outcome
+        verdict = done.verdicts.get(errand.node) if errand.delivered else None
         arrived = errand.arrived if math.isfinite(errand.arrived) else None
-        status = verdict.status if verdict else "lost" if arrived is None else "late"
-        if verdict and verdict.status == "refused":
+        if verdict is None:
+            status = "lost" if arrived is None else "late"
+        elif verdict.status == "accepted" and not outcome.samples:
+            status = "empty"  # other devices of its gateway had samples
+        else:
+            status = verdict.status
+        if status == "refused" and verdict is not None:
             self._refusals[verdict.reason] += 1
-        outcome = errand.outcome
-        if outcome is not None and outcome.detections:
+        if outcome.detections:
             self._detections.setdefault(device, []).extend([errand.started] * len(outcome.detections))
         return (
             done.number,
@@ -195,10 +199,10 @@ class Recorder:
             arrived,
             status,
             verdict.reason or None if verdict else None,
-            len(outcome.plan.samples) if outcome else 0,
-            outcome.correct if outcome else 0,
-            outcome.loss if outcome and math.isfinite(outcome.loss) else None,
-            len(outcome.detections) if outcome else 0,
+            outcome.samples,
+            outcome.correct,
+            outcome.loss if math.isfinite(outcome.loss) else None,
+            len(outcome.detections),
             errand.bytes_up,
             errand.bytes_down,
             errand.joules,
@@ -208,14 +212,14 @@ class Recorder:
 
     def _score(self, errands: list[Errand]) -> None:
         """Add the round's predictions to the confusion matrix, and count labels that repeat."""
-        scored = [(e.node, e.outcome) for e in errands if e.outcome is not None and len(e.outcome.predicted)]
+        scored = [(e.device, e.outcome) for e in errands if e.outcome.samples]
         if not scored:
             return
-        for node, outcome in scored:
-            y = outcome.plan.samples.y
-            self._same += int(np.count_nonzero(y[1:] == y[:-1])) + (self._last_label.get(node) == int(y[0]))
-            self._last_label[node] = int(y[-1])
-        truth = np.concatenate([outcome.plan.samples.y for _, outcome in scored])
+        for device, outcome in scored:
+            y = outcome.labels
+            self._same += int(np.count_nonzero(y[1:] == y[:-1])) + (self._last_label.get(device) == int(y[0]))
+            self._last_label[device] = int(y[-1])
+        truth = np.concatenate([outcome.labels for _, outcome in scored])
         predicted = np.concatenate([outcome.predicted for _, outcome in scored])
         classes = len(self._confusion)
         counts = np.bincount(truth * classes + predicted, minlength=classes**2)

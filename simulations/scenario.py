@@ -176,7 +176,14 @@ class Scenario(Table):
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
         return or_conflict(
-            self, [*self._bad_concepts(), *self._bad_drifts(), *self._bad_learner(), *self._bad_devices()]
+            self,
+            [
+                *self._bad_concepts(),
+                *self._bad_drifts(),
+                *self._bad_learner(),
+                *self._bad_devices(),
+                *self._bad_gateways(),
+            ],
         )
 
     def _bad_concepts(self) -> Iterator[Problem]:
@@ -221,3 +228,10 @@ class Scenario(Table):
         if not 1 <= self.device_count <= MOST_DEVICES:
             text = f"devices has {self.device_count:,} in all, but must have from 1 to {MOST_DEVICES:,}"
             yield Problem(("devices",), text)
+
+    def _bad_gateways(self) -> Iterator[Problem]:
+        if self.run.devices_per_node > 1 and self.server.strategy not in ("mean", "FedAvg"):
+            text = f'server.strategy is "{self.server.strategy}", which asks for each device\'s own update, but '
+            text += f"run.devices_per_node is {self.run.devices_per_node}: "
+            text += 'choose the strategy "mean", or one device per node'
+            yield Problem(("server", "strategy"), text)

@@ -51,7 +51,7 @@ class Progress:
 def inline(world: World) -> Executor:
     """Return the executor that learns in this process."""
     learner = learner_of(world.run_config())
-    return InlineExecutor(lambda node: Device.new(learner, world.stream(node - 1)))
+    return InlineExecutor(lambda device: Device.new(learner, world.stream(device)))
 
 
 def simulate(
@@ -91,7 +91,14 @@ def simulate(
     began = time.perf_counter()
     world = World(scenario)
     recorder = Recorder(world)
-    grid = FleetGrid(world.fleet, executor(world), seed=scenario.run.seed, on_errand=recorder.errand)
+    grid = FleetGrid(
+        world.fleet,
+        executor(world),
+        seed=scenario.run.seed,
+        devices_per_node=scenario.run.devices_per_node,
+        patience_seconds=scenario.server.deadline_seconds,
+        on_errand=recorder.errand,
+    )
     weights = world.learner.initial_weights()
 
     def ended(done: Round) -> None:

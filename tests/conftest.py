@@ -9,12 +9,16 @@ import pytest
 import torch
 from flwr.app import Message, MessageType
 
+from clients.training import Outcome
 from fedtp.data.stream import Samples
 from fedtp.learner import Learner, learner_for
 from fedtp.learner_spec import LearnerSpec
 from fedtp.wire import Order
+from simulations.executors import Devices, Executor
 from simulations.flower import identify, number
 from simulations.scenario import Scenario
+from simulations.simulation import inline
+from simulations.world import World
 
 FEATURES, CLASSES = 6, 3
 
@@ -43,6 +47,23 @@ round_seconds = 60
 class = "pi"
 count = 5
 """
+
+
+class Overheard:
+    """An executor that tells what came of orders, and shows the replies before they are sent."""
+
+    def __init__(self, executor: Executor, learnt: Callable, replied: Callable) -> None:
+        self._executor, self._learnt, self._replied = executor, learnt, replied
+
+    def learn(self, messages: Sequence[Message], devices: Devices) -> list[list[Outcome]]:
+        outcomes = self._executor.learn(messages, devices)
+        self._learnt(messages, outcomes)
+        return outcomes
+
+    def report(self, messages: Sequence[Message], devices: Devices) -> list[Message]:
+        replies = self._executor.report(messages, devices)
+        self._replied(replies)
+        return replies
 
 
 class ScriptedStream:
@@ -123,6 +144,16 @@ def send() -> Callable[..., Message]:
         message = Message(records, dst_node_id=node, message_type=MessageType.TRAIN)
         number(message, str(sent))
         return message
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def overhear() -> Callable[..., Callable[[World], Executor]]:
+    """Make inline executors of which a test hears: ``learnt(messages, outcomes)`` and ``replied(replies)``."""
+
+    def make(learnt: Callable = lambda *_: None, replied: Callable = lambda _: None) -> Callable[[World], Executor]:
+        return lambda world: Overheard(inline(world), learnt, replied)
 
     return make
 

@@ -9,13 +9,13 @@ import pytest
 from flwr.app import Message, RecordDict
 from flwr.common.serde import context_from_proto, context_to_proto, message_from_proto, message_to_proto
 
-from clients.app import answer, make_client_app
+from clients.app import answer, carry_out, make_client_app
 from clients.device import Device
+from fedtp.averaging import weighted_mean
 from fedtp.data import DataSet
 from fedtp.errors import FedtpError
 from fedtp.learner import learner_of
 from fedtp.wire import Order, Report
-from server.layerwise import weighted_mean
 from simulations.drift import Change, Timeline
 from simulations.executors import InlineExecutor
 from simulations.flower import make_context
@@ -52,6 +52,12 @@ def open_stream(samples):
 
 def run_config(learner) -> dict[str, bool | int | float | str]:
     return {**learner.spec.to_config(), "features": 6, "classes": 3}
+
+
+def replies(messages: list[Message], devices: list[Device]) -> list[Message]:
+    """What nodes of one device each answer."""
+    done = carry_out(messages, [[device] for device in devices])
+    return [answer(message, node) for message, node in zip(messages, done, strict=True)]
 
 
 class Apps:
@@ -100,7 +106,7 @@ class Apps:
 def test_it_does_what_a_cohort_does(make_learner, open_stream, send, settings) -> None:
     learner = make_learner(**settings)
     apps = Apps(learner, open_stream)
-    inline = InlineExecutor(lambda node: Device.new(learner, open_stream({"partition-id": node - 1})))
+    inline = InlineExecutor(lambda device: Device.new(learner, open_stream({"partition-id": device})))
     devices = {}
     weights = learner.initial_weights()
     detections = 0
@@ -108,9 +114,11 @@ def test_it_does_what_a_cohort_does(make_learner, open_stream, send, settings) -
         blocks = tuple(name for name in asked if name in learner.sizes)
         order = Order(number + 1, number * ROUND_SECONDS, learner.digest, weights, blocks)
         messages = [send(order, node) for node in range(1, DEVICES + 1)]
-        together = inline(messages)
+        nodes = [[device] for device in range(DEVICES)]
+        inline.learn(messages, nodes)
+        together = inline.report(messages, nodes)
         updates = {name: [] for name in weights}
-        for message, alone, (reply, outcome) in zip(messages, apps(messages), together, strict=True):
+        for message, alone, reply in zip(messages, apps(messages), together, strict=True):
             node = message.metadata.dst_node_id
             assert alone.metadata.reply_to_message_id == message.metadata.message_id
             assert alone.metadata.src_node_id == reply.metadata.src_node_id == node
@@ -118,7 +126,7 @@ def test_it_does_what_a_cohort_does(make_learner, open_stream, send, settings) -
             assert (one.samples, one.correct, one.detections) == (many.samples, many.correct, many.detections)
             assert (one.examples, one.flops, one.digest) == (many.examples, many.flops, many.digest)
             np.testing.assert_allclose(one.loss, many.loss, rtol=1e-4)
-            device = devices[node] = outcome.plan.device
+            device = devices[node] = inline._device(node - 1)
             resumed = apps.device(node, open_stream)
             assert resumed.stream.position == device.stream.position
             for kept in ("weights", "momentum"):
@@ -131,7 +139,7 @@ def test_it_does_what_a_cohort_does(make_learner, open_stream, send, settings) -
                 np.testing.assert_allclose(one.weights[name], packed, rtol=1e-3, atol=1e-6)
                 updates[name].append((packed, many.examples[name]))
             detections += many.detections
-        weights = {name: weighted_mean(weights[name], u) if u else weights[name] for name, u in updates.items()}
+        weights = {name: weighted_mean(u) if u else weights[name] for name, u in updates.items()}
     assert {len(d.momentum) for d in devices.values()} == {len(learner.sizes) if settings.get("momentum") else 0}
     assert all(device.stream.position > 0 for device in devices.values())
     assert (detections > 0) == (learner.spec.detector != "none")
@@ -163,9 +171,10 @@ def test_a_learnt_readout_stays_on_its_device(make_learner, open_stream, send, m
 def test_devices_differ_in_how_much_they_see(make_learner, open_stream, send) -> None:
     """The test above means little unless cohorts are ragged and some devices are idle."""
     learner = make_learner()
-    inline = InlineExecutor(lambda node: Device.new(learner, open_stream({"partition-id": node - 1})))
+    inline = InlineExecutor(lambda device: Device.new(learner, open_stream({"partition-id": device})))
     order = Order(1, 0.0, learner.digest, learner.initial_weights(), ("0", "2"))
-    counts = [len(outcome.plan.samples) for _, outcome in inline([send(order, node + 1) for node in range(DEVICES)])]
+    messages = [send(order, node + 1) for node in range(DEVICES)]
+    counts = [outcome.samples for (outcome,) in inline.learn(messages, [[device] for device in range(DEVICES)])]
     assert counts[-1] == 0
     assert len(set(counts)) == DEVICES
 
@@ -187,12 +196,14 @@ def test_one_and_the_same_device_however_its_orders_are_spread(make_learner, ope
 
 def test_the_order_of_the_list_is_kept(make_learner, open_stream, send) -> None:
     learner = make_learner()
-    inline = InlineExecutor(lambda node: Device.new(learner, open_stream({"partition-id": node - 1})))
+    inline = InlineExecutor(lambda device: Device.new(learner, open_stream({"partition-id": device})))
     order = Order(1, 60.0, learner.digest, learner.initial_weights(), ("0", "2"))
     messages = [send(order, node) for node in (5, 2, 7, 1, 3)]
-    replies = inline(messages)
-    assert [reply.metadata.src_node_id for reply, _ in replies] == [5, 2, 7, 1, 3]
-    assert [reply.metadata.reply_to_message_id for reply, _ in replies] == [m.metadata.message_id for m in messages]
+    nodes = [[4], [1], [6], [0], [2]]
+    inline.learn(messages, nodes)
+    replies = inline.report(messages, nodes)
+    assert [reply.metadata.src_node_id for reply in replies] == [5, 2, 7, 1, 3]
+    assert [reply.metadata.reply_to_message_id for reply in replies] == [m.metadata.message_id for m in messages]
 
 
 @pytest.mark.parametrize("fault", ["nan", "width", "label", "order"])
@@ -211,14 +222,12 @@ def test_only_the_device_that_fails_suffers(make_learner, make_order, stream, sa
     def devices():
         return [Device.new(learner, stream([take, take])) for take in (samples(9), bad, samples(9, seed=2))]
 
-    replies = answer([send(order, 1), send(wrong, 2), send(order, 3)], devices())
-    (error, outcome), good = replies[1], [replies[0], replies[2]]
+    first, error, last = replies([send(order, 1), send(wrong, 2), send(order, 3)], devices())
     assert error.has_error()
-    assert outcome is None
     assert error.metadata.src_node_id == 2
     assert ("digest" if fault == "order" else "stream must yield") in error.error.reason
-    alone = [answer([send(order, 1)], [device])[0] for device in devices()[::2]]
-    for (reply, _), (expected, _) in zip(good, alone, strict=True):
+    alone = [replies([send(order, 1)], [device])[0] for device in devices()[::2]]
+    for reply, expected in zip((first, last), alone, strict=True):
         one, other = Report.from_records(reply.content), Report.from_records(expected.content)
         assert (one.samples, one.correct) == (other.samples, other.correct) == (9, one.correct)
         for name in one.weights:
@@ -227,10 +236,9 @@ def test_only_the_device_that_fails_suffers(make_learner, make_order, stream, sa
 
 def test_a_message_that_is_no_order_gets_an_error_that_says_so(make_learner, stream, samples, send) -> None:
     device = Device.new(make_learner(), stream([samples(3)]))
-    ((reply, outcome),) = answer([send(RecordDict())], [device])
+    (reply,) = replies([send(RecordDict())], [device])
     assert reply.has_error()
     assert "order" in reply.error.reason
-    assert outcome is None
     assert device.stream.position == 0
 
 
@@ -239,7 +247,7 @@ def test_a_device_goes_on_after_samples_it_could_not_use(make_learner, make_orde
     bad = samples(4)
     bad.x[:] = np.nan
     device = Device.new(learner, stream([bad, samples(5)]))
-    (first, _), (second, _) = (answer([send(make_order(learner))], [device])[0] for _ in range(2))
+    first, second = (replies([send(make_order(learner))], [device])[0] for _ in range(2))
     assert first.has_error()
     assert Report.from_records(second.content).samples == 5
 
@@ -263,3 +271,48 @@ def test_positions_never_go_back(make_learner, open_stream, send) -> None:
         positions.append(apps.device(4, open_stream).stream.position)
     assert all(a <= b for a, b in pairwise(positions))
     assert positions[1] == positions[3]
+
+
+# --- Gateways -------------------------------------------------------------------------------------------------------
+
+
+def test_a_gateway_answers_with_its_devices_weighted_mean(make_learner, make_order, stream, samples, send) -> None:
+    learner = make_learner()
+    counts = [9, 0, 4, 30]
+
+    def devices():
+        return [Device.new(learner, stream([samples(n, seed=n)])) for n in counts]
+
+    order = make_order(learner)
+    alone = [Report.from_records(reply.content) for reply in replies([send(order)] * 4, devices())]
+    (done,) = carry_out([send(order)], [devices()])
+    together = Report.from_records(answer(send(order), done).content)
+    for name in learner.sizes:
+        expected = sum(r.examples[name] * r.weights[name] for r in alone if name in r.weights) / 43
+        np.testing.assert_allclose(together.weights[name], expected, rtol=1e-4, atol=1e-6)
+        assert together.examples[name] == together.samples == 43
+    assert together.correct == sum(report.correct for report in alone)
+    assert together.flops == sum(report.flops for report in alone)
+    expected = sum(r.loss * r.samples for r in alone if r.samples) / 43
+    assert together.loss == pytest.approx(expected, rel=1e-4)
+
+
+def test_a_gateway_answers_for_those_that_could_work(make_learner, make_order, stream, samples, send) -> None:
+    learner = make_learner()
+    bad = samples(5)
+    bad.x[:] = np.nan
+    devices = [Device.new(learner, stream([take])) for take in (bad, samples(9))]
+    (done,) = carry_out([send(make_order(learner))], [devices])
+    assert [outcome.samples for _, outcome in done] == [0, 9]
+    assert "stream must yield" in done[0][1].error
+    assert Report.from_records(answer(send(make_order(learner)), done).content).samples == 9
+    reply = answer(send(make_order(learner)), done[:1])
+    assert "stream must yield" in reply.error.reason
+
+
+@pytest.mark.parametrize("count", [0, -1, 1.5, "two"])
+def test_a_gateway_of_no_such_size_is_refused(make_learner, make_order, open_stream, send, count) -> None:
+    learner = make_learner()
+    context = make_context(run_config(learner), 1, {"partition-id": 0, "devices-per-node": count})
+    with pytest.raises(FedtpError, match="devices-per-node"):
+        make_client_app(open_stream)(send(make_order(learner)), context)

@@ -15,6 +15,11 @@ from fedtp.data.stream import Samples
 from fedtp.errors import DataError, WireError
 
 
+def carried_out(order, device):
+    item = plan(order, device)
+    return report(list(zip([item], learn([item]), strict=True)))
+
+
 def reference(learner, weights, samples, blocks, *, epochs, batch_size):
     """One device alone: predict a batch, then learn from it."""
     model = copy.deepcopy(learner.model)
@@ -74,8 +79,7 @@ def test_a_device_without_new_samples_says_so_and_nothing_changes(make_learner, 
     learn([plan(make_order(learner), device)])
     before = copy.deepcopy((device.momentum, device.stream.position, device.detector.width))
     order = make_order(learner)
-    (outcome,) = learn([plan(order, device)])
-    said = report(outcome)
+    said = carried_out(order, device)
     assert (said.samples, said.correct, said.detections, said.flops) == (0, 0, 0, 0.0)
     assert said.weights == said.examples == {}
     assert np.isnan(said.loss)
@@ -89,9 +93,9 @@ def test_a_frozen_device_predicts_and_watches_but_does_not_learn(make_learner, m
     learner = make_learner(freeze_after_seconds=100.0)
     device = Device.new(learner, stream([samples(9), samples(9)]))
     for now, blocks in ((99.9, ("0", "2")), (100.0, ())):
-        (outcome,) = learn([plan(make_order(learner, now=now), device)])
-        assert tuple(report(outcome).weights) == blocks
-        assert report(outcome).samples == 9
+        said = carried_out(make_order(learner, now=now), device)
+        assert tuple(said.weights) == blocks
+        assert said.samples == 9
     for name, packed in learner.initial_weights().items():
         np.testing.assert_array_equal(device.weights[name], packed)
     assert device.detector.width == 18
@@ -99,8 +103,7 @@ def test_a_frozen_device_predicts_and_watches_but_does_not_learn(make_learner, m
 
 def test_a_device_reports_only_the_blocks_that_it_trained(make_learner, make_order, stream, samples) -> None:
     learner = make_learner()
-    (outcome,) = learn([plan(make_order(learner, blocks=("2",)), Device.new(learner, stream([samples(9)])))])
-    said = report(outcome)
+    said = carried_out(make_order(learner, blocks=("2",)), Device.new(learner, stream([samples(9)])))
     assert list(said.weights) == ["2"]
     assert said.examples == {"2": 9}
     assert np.isfinite(said.loss)

@@ -10,7 +10,6 @@ import torch
 from safetensors.torch import load_file
 
 from simulations import Run, simulate
-from simulations.simulation import inline
 from simulations.world import World
 
 HEADER = 128  # NumPy's, one for each array
@@ -26,7 +25,7 @@ def pretrained(small, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def adapt(small, pretrained: Path):
+def adapt(small, pretrained: Path, overhear):
     """Run the shifted fleet, and listen to every message of it."""
 
     def run(adaptor: str, *settings: str) -> tuple[Run, float, set[str]]:
@@ -41,19 +40,12 @@ def adapt(small, pretrained: Path):
         before = world.held_out_accuracy(world.learner.initial_weights(), 0.0)
         overheard: set[str] = set()
 
-        def listen(world):
-            learn = inline(world)
+        def listen(messages, _=None):
+            for message in messages:
+                overheard.update(message.content["weights"])
+                overheard.update(message.content.get("order", {}).get("blocks", ()))
 
-            def call(orders):
-                replies = learn(orders)
-                for message in [*orders, *(reply for reply, _ in replies)]:
-                    overheard.update(message.content["weights"])
-                    overheard.update(message.content.get("order", {}).get("blocks", ()))
-                return replies
-
-            return call
-
-        return simulate(scenario, executor=listen), before, overheard
+        return simulate(scenario, executor=overhear(listen, listen)), before, overheard
 
     return run
 

@@ -11,7 +11,6 @@ from flwr.app import Message, RecordDict
 
 from fedtp.wire import pack_array, unpack_array
 from simulations import Run, Scenario, simulate
-from simulations.simulation import inline
 
 
 def nan(records: RecordDict) -> None:
@@ -47,25 +46,18 @@ HOSTILE: dict[int, tuple[Callable[[RecordDict], None], str]] = {
 }
 
 
-def tampering(world):
-    learn = inline(world)
-
-    def call(messages: list[Message]):
-        replies = learn(messages)
-        for reply, outcome in replies:
-            tamper, _ = HOSTILE.get(reply.metadata.src_node_id, (None, ""))
-            if tamper is not None and outcome is not None and len(outcome.predicted):
-                tamper(reply.content)
-        return replies
-
-    return call
+def tamper_with(replies: list[Message]) -> None:
+    for reply in replies:
+        tamper, _ = HOSTILE.get(reply.metadata.src_node_id, (None, ""))
+        if tamper is not None and reply.content["metrics"]["samples"]:
+            tamper(reply.content)
 
 
 @pytest.fixture(scope="module")
-def runs() -> tuple[Run, Run]:
+def runs(overhear) -> tuple[Run, Run]:
     """The same scenario with five hostile devices, and with all of them honest."""
     scenario = Scenario.load("digits-rotating", ["server.rounds=16", "drift.0.at_seconds=300"])
-    return simulate(scenario, executor=tampering), simulate(scenario)
+    return simulate(scenario, executor=overhear(replied=tamper_with)), simulate(scenario)
 
 
 def test_the_fleet_ends_as_accurate_as_with_all_of_them_honest(runs: tuple[Run, Run]) -> None:
@@ -97,21 +89,14 @@ def test_nothing_that_a_hostile_device_sent_was_used(runs: tuple[Run, Run]) -> N
     assert (others["reason"].is_null()).all()
 
 
-def test_the_fleet_goes_on_where_all_are_hostile(small) -> None:
+def test_the_fleet_goes_on_where_all_are_hostile(small, overhear) -> None:
     """Then nothing is learnt, and the run still ends."""
 
-    def spoiling(world):
-        learn = inline(world)
+    def spoil(replies: list[Message]) -> None:
+        for reply in replies:
+            nan(reply.content)
 
-        def call(messages):
-            replies = learn(messages)
-            for reply, _ in replies:
-                nan(reply.content)
-            return replies
-
-        return call
-
-    run = simulate(small(), executor=spoiling)
+    run = simulate(small(), executor=overhear(replied=spoil))
     assert run.summary["updates_refused"] == run.summary["client_rounds"] == 20
     assert run.summary["refusals"] == {"not finite": 20}
     for name, packed in run.learner.initial_weights().items():

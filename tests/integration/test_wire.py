@@ -9,27 +9,16 @@ from flwr.app import ArrayRecord
 
 from fedtp.optimizer import TPSGD
 from simulations import Scenario, simulate
-from simulations.simulation import inline
 
 HEADER = 128  # NumPy's, one for each array
 
 
 @pytest.fixture(scope="module")
-def overheard():
+def overheard(overhear):
     """A run of the demo's fleet, shortened, and every message of it."""
     messages = []
-
-    def listen(world):
-        learn = inline(world)
-
-        def call(orders):
-            replies = learn(orders)
-            messages.extend(orders[:1])  # all orders of a round are one and the same
-            messages.extend(reply for reply, _ in replies)
-            return replies
-
-        return call
-
+    # All orders of a round are one and the same.
+    listen = overhear(lambda orders, _: messages.extend(orders[:1]), messages.extend)
     scenario = Scenario.load("digits-rotating", ["server.rounds=3", "drift=[]"])
     return simulate(scenario, executor=listen), messages
 

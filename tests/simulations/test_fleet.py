@@ -6,7 +6,6 @@ import logging
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,6 +14,7 @@ from flwr.serverapp.strategy import FedAvg
 from hypothesis import given
 from hypothesis import strategies as st
 
+from clients.training import Outcome
 from fedtp.errors import FedtpError
 from fedtp.wire import content_bytes
 from simulations.devices import Fleet
@@ -49,16 +49,20 @@ class Toy:
     ) -> None:
         self.sizes, self.flops = sizes, flops
 
-    def __call__(self, messages):
-        return [self.answer(message) for message in messages]
+    def learn(self, messages, devices):
+        return [[self.outcome(device + 1) for device in node] for node in devices]
 
-    def answer(self, message):
-        node = message.metadata.dst_node_id
-        size = self.sizes(node)
-        if size is None:
-            return Message(Error(2, "no"), reply_to=message), None
-        content = RecordDict({"": ConfigRecord({"": bytes(size)})})
-        return Message(content, reply_to=message), SimpleNamespace(flops=self.flops(node))
+    def outcome(self, device):
+        size = self.sizes(device)
+        return Outcome(error="no") if size is None else Outcome(flops=self.flops(device), bytes_up=size)
+
+    def report(self, messages, devices):
+        return [self.answer(message, node) for message, node in zip(messages, devices, strict=True)]
+
+    def answer(self, message, devices):
+        if all(self.sizes(device + 1) is None for device in devices):
+            return Message(Error(2, "no"), reply_to=message)
+        return Message(RecordDict({"": ConfigRecord({"devices": list(devices)})}), reply_to=message)
 
 
 def order(node: int, size: int = 0) -> Message:
@@ -172,7 +176,7 @@ def test_an_error_costs_the_way_there_only(make_grid, errands) -> None:
     (reply,) = grid.send_and_receive([order(2, size=1000)])
     assert reply.has_error()
     (errand,) = errands
-    assert (errand.bytes_down, errand.bytes_up, errand.compute_seconds, errand.outcome) == (1000, 0, 0.0, None)
+    assert (errand.bytes_down, errand.bytes_up, errand.compute_seconds, errand.outcome.error) == (1000, 0, 0.0, "no")
     assert errand.arrived == 2.0
 
 
@@ -242,7 +246,7 @@ def test_what_is_lost_never_comes(make_grid, errands) -> None:
     assert sources(grid.pull_messages(ids)) == [1, 3]
     assert errands[1].arrived == math.inf
     assert errands[1].joules > 0
-    assert errands[1].outcome is not None
+    assert errands[1].outcome.flops > 0
 
 
 def test_replies_are_lost_as_often_as_the_fleet_says(make_grid, errands) -> None:
@@ -270,6 +274,55 @@ def test_an_unknown_node_is_refused(make_grid, errands, node: int) -> None:
     with pytest.raises(FedtpError, match=rf"no node {node} in a fleet of 3"):
         grid.push_messages([order(1), order(node)])
     assert errands == []
+
+
+# --- Gateways -------------------------------------------------------------------------------------------------------
+
+
+def hosts(replies: Sequence[Message]) -> dict[int, list[int]]:
+    return {reply.metadata.src_node_id: reply.content[""]["devices"] for reply in replies}
+
+
+def test_a_gateway_answers_when_the_last_of_its_devices_has(errands) -> None:
+    grid = FleetGrid(fleet_of(5), Toy(flops=lambda n: 1000.0 * n), seed=1, devices_per_node=2, on_errand=errands.append)
+    assert grid.get_node_ids() == [1, 2, 3]
+    ids = grid.push_messages([order(node) for node in (3, 1, 2)])
+    assert [(errand.node, errand.device) for errand in errands] == [(3, 4), (1, 0), (1, 1), (2, 2), (2, 3)]
+    grid.clock.wait(20.9, 0)
+    assert grid.pull_messages(ids) == []
+    grid.clock.wait(21.0, 0)
+    assert hosts(grid.pull_messages(ids)) == {1: [0, 1]}
+    grid.clock.wait(1e9, 0)
+    assert hosts(grid.pull_messages(ids)) == {2: [2, 3], 3: [4]}
+
+
+def test_a_gateway_goes_without_devices_that_are_lost_late_or_off(errands) -> None:
+    fleet = fleet_of(
+        6,
+        loss_probability=[0, 1, 0, 0, 1, 1],
+        on_seconds=60.0,
+        off_seconds=[0, 0, 0, 60, 0, 0],
+        phase_seconds=[0, 0, 0, 60, 0, 0],
+    )
+    work = [1.0, 1.0, 5000.0, 1.0, 1.0, 1.0]
+    grid = FleetGrid(
+        fleet,
+        Toy(flops=lambda n: work[n - 1]),
+        seed=1,
+        devices_per_node=4,
+        patience_seconds=10.0,
+        on_errand=errands.append,
+    )
+    ids = grid.push_messages([order(1), order(2)])
+    grid.clock.wait(1e9, 0)
+    assert hosts(grid.pull_messages(ids)) == {1: [0]}
+    assert [(errand.device, errand.delivered) for errand in errands] == [
+        (0, True),
+        (1, False),
+        (2, False),
+        (4, False),
+        (5, False),
+    ]
 
 
 # --- Flower's Grid --------------------------------------------------------------------------------------------------
@@ -322,8 +375,11 @@ def test_the_rest_of_the_interface(make_grid) -> None:
 class Averaging:
     """What a ClientApp for FedAvg would do: node n pulls the model towards n, with n examples."""
 
-    def __call__(self, messages):
-        return [(self.answer(message), None) for message in messages]
+    def learn(self, messages, devices):
+        return [[Outcome() for _ in node] for node in devices]
+
+    def report(self, messages, devices):
+        return [self.answer(message) for message in messages]
 
     def answer(self, message):
         node = message.metadata.dst_node_id

@@ -7,6 +7,7 @@ import numpy as np
 import polars as pl
 import pytest
 
+from clients.training import Outcome
 from fedtp.measures import kappa
 from server.app import Round
 from server.layerwise import Verdict
@@ -17,6 +18,7 @@ from simulations.recorder import DETECTION_WINDOW_ROUNDS, Recorder
 ACCEPTED = Verdict("accepted")
 EMPTY = Verdict("empty")
 FOREIGN = Verdict("refused", "digest", "its projections have digest x, ours y")
+BAD = Outcome(error="broken")
 BROKEN = Verdict("refused", "not finite", "block '0' holds NaN")
 
 
@@ -32,26 +34,13 @@ def world(*timelines: Timeline, devices: int = 4) -> SimpleNamespace:
 
 def outcome(y: list[int], predicted: list[int], loss: float = 1.0, detections: list[int] | None = None):
     labels, answers = np.array(y, np.int64), np.array(predicted, np.int64)
-    return SimpleNamespace(
-        plan=SimpleNamespace(samples=Labels(labels)),
-        predicted=answers,
-        correct=int((labels == answers).sum()),
-        loss=loss,
-        detections=detections or [],
-    )
+    return Outcome(labels, answers, int((labels == answers).sum()), loss, detections or [])
 
 
-class Labels:
-    def __init__(self, y: np.ndarray) -> None:
-        self.y = y
-
-    def __len__(self) -> int:
-        return len(self.y)
-
-
-def errand(node: int, result=None, started: float = 0.0, arrived: float = 5.0, joules: float = 2.5) -> Errand:
+def errand(node: int, result=BAD, started: float = 0.0, arrived: float = 5.0, joules: float = 2.5) -> Errand:
     return Errand(
         node=node,
+        device=node - 1,
         started=started,
         arrived=arrived,
         bytes_down=100,
@@ -91,7 +80,7 @@ def recorder() -> Recorder:
         2,
         [
             errand(1, outcome([1, 2], [1, 1], detections=[0, 1]), started=60.0),
-            errand(2, None, started=60.0, arrived=61.0),
+            errand(2, started=60.0, arrived=61.0),
         ],
         {1: FOREIGN, 2: BROKEN},
     )

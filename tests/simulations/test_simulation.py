@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import json
 import logging
 import os
@@ -9,16 +10,16 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
+from flwr.app import Message
 from polars.testing import assert_frame_equal
 
 from clients import app as client_app
-from clients.training import Outcome
-from fedtp.errors import FedtpError
+from clients.app import Done
+from fedtp.errors import FedtpError, ScenarioError
 from fedtp.measures import kappa
 from simulations import Progress, Run, Scenario, shipped, simulate
 from simulations.executors import Executor
 from simulations.flower import make_context
-from simulations.simulation import inline
 from simulations.world import World
 
 # All that can go wrong on the way, at once.
@@ -356,36 +357,44 @@ def test_every_shipped_scenario_runs(name: str) -> None:
 
 
 class ClientApps:
-    """Flower's ClientApp, called for one message at a time with a context per node."""
+    """Flower's ClientApp, called for one message at a time with a context per node; its outcomes are overheard."""
 
-    def __init__(self, world: World, outcomes: list[Outcome | None]) -> None:
+    def __init__(self, world: World, overheard: list[Done]) -> None:
         self._app = client_app.make_client_app(lambda config: world.stream(int(config["partition-id"])))
         self._config = world.run_config()
+        self._per_node = world.scenario.run.devices_per_node
         self._contexts: dict[int, object] = {}
-        self._outcomes = outcomes
+        self._overheard = overheard
+        self._replies: dict[str, Message] = {}
 
-    def __call__(self, messages):
-        return [(self._call(message), self._outcomes.pop()) for message in messages]
+    def learn(self, messages, devices):
+        self._overheard.clear()
+        self._replies = {message.metadata.message_id: self._call(message) for message in messages}
+        outcomes = iter([outcome for _, outcome in self._overheard])
+        return [[next(outcomes) for _ in node] for node in devices]
+
+    def report(self, messages, devices):
+        return [self._replies[message.metadata.message_id] for message in messages]
 
     def _call(self, message):
         node = message.metadata.dst_node_id
-        context = self._contexts.setdefault(node, make_context(self._config, node, {"partition-id": node - 1}))
-        return self._app(message, context)
+        own = {"partition-id": node - 1, "devices-per-node": self._per_node}
+        return self._app(message, self._contexts.setdefault(node, make_context(self._config, node, own)))
 
 
 @pytest.fixture
 def client_apps(monkeypatch: pytest.MonkeyPatch) -> Callable[[World], Executor]:
     """An executor of ClientApps; what they scored is overheard, for the record of the run."""
-    outcomes: list[Outcome | None] = []
-    answer = client_app.answer
+    overheard: list[Done] = []
+    carry_out = client_app.carry_out
 
-    def overhear(messages, devices):
-        replies = answer(messages, devices)
-        outcomes.extend(outcome for _, outcome in replies)
-        return replies
+    def overhear(messages, nodes):
+        done = carry_out(messages, nodes)
+        overheard.extend(itertools.chain.from_iterable(done))
+        return done
 
-    monkeypatch.setattr(client_app, "answer", overhear)
-    return lambda world: ClientApps(world, outcomes)
+    monkeypatch.setattr(client_app, "carry_out", overhear)
+    return lambda world: ClientApps(world, overheard)
 
 
 @pytest.mark.parametrize("settings", [(), ("learner.momentum=0.8", "learner.lr=0.3", "learner.epochs=2")])
@@ -403,20 +412,63 @@ def test_client_apps_one_by_one_give_the_same_run(small, client_apps, settings: 
     assert_frame_equal(together.devices.select(columns), apart.devices.select(columns))
 
 
-def test_an_executor_may_be_wrapped(small) -> None:
+def test_an_executor_may_be_wrapped(small, overhear) -> None:
     seen: list[int] = []
-
-    def counting(world: World) -> Executor:
-        learn = inline(world)
-
-        def call(messages):
-            seen.append(len(messages))
-            return learn(messages)
-
-        return call
-
-    run = simulate(small(), executor=counting)
+    run = simulate(small(), executor=overhear(lambda messages, _: seen.append(len(messages))))
     assert seen == run.rounds["orders"].to_list()
+
+
+# --- Gateways -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("count", [2, 5, 100])
+def test_gateways_give_what_their_devices_would(small, count: int) -> None:
+    settings = ("partition.quantity_sigma=0.5", "partition.kind=dirichlet", "learner.momentum=0.5", "learner.lr=0.3")
+    alone = simulate(small(*settings))
+    behind = simulate(small(*settings, f"run.devices_per_node={count}"))
+    for name, packed in alone.weights.items():
+        np.testing.assert_allclose(behind.weights[name], packed, rtol=1e-4, atol=1e-6)
+    for frame in (alone.devices, behind.devices):
+        assert frame.height == 20
+    assert behind.summary["samples"] == alone.summary["samples"]
+    assert behind.summary["prequential_accuracy"] == pytest.approx(alone.summary["prequential_accuracy"], abs=0.01)
+
+
+def test_a_gateway_waits_for_its_devices_no_longer_than_the_server_does(small) -> None:
+    settings = ("server.deadline_seconds=5", "run.devices_per_node=5")
+    slow = '[[devices]]\nclass = "mcu"\ncount = 5\nspeed_gflops = 1e-6'
+    run = simulate(small(*settings, toml=slow))
+    status = {name: set(run.devices.filter(pl.col("device_class") == name)["status"]) for name in ("pi", "mcu")}
+    assert status == {"pi": {"accepted"}, "mcu": {"late"}}
+
+
+def test_a_gateway_takes_part_while_one_of_its_devices_is_there(small) -> None:
+    run = simulate(
+        small(
+            "run.devices_per_node=5",
+            "server.rounds=12",
+            "devices.0.availability=duty-cycle",
+            "devices.0.on_seconds=100",
+            "devices.0.off_seconds=200",
+        )
+    )
+    orders = run.rounds["orders"].to_list()
+    assert min(orders) < max(orders) <= 5
+    assert set(run.devices["status"]) <= {"accepted", "empty"}
+
+
+@pytest.mark.parametrize("per_node", [1, 3])
+def test_gateways_of_client_apps_give_the_same_run(small, client_apps, per_node: int) -> None:
+    scenario = small(f"run.devices_per_node={per_node}", "devices.0.count=6", "learner.momentum=0.5", "learner.lr=0.3")
+    together, apart = simulate(scenario), simulate(scenario, executor=client_apps)
+    for name, packed in together.weights.items():
+        np.testing.assert_allclose(apart.weights[name], packed, rtol=1e-3, atol=1e-5)
+    assert apart.summary["samples"] == together.summary["samples"] > 0
+
+
+def test_a_gateway_hides_what_other_aggregations_must_see(small) -> None:
+    with pytest.raises(ScenarioError, match=r"run\.devices_per_node is 5.*one device per node"):
+        small("run.devices_per_node=5", "server.strategy=FedMedian")
 
 
 # --- Trouble --------------------------------------------------------------------------------------------------------
@@ -439,22 +491,15 @@ def test_a_strategy_that_does_not_fit_is_refused_with_a_sentence(small) -> None:
         simulate(small("server.strategy=Krum", "server.strategy_options={malicious=3}"))
 
 
-def test_kappa_is_that_of_the_devices_own_counts(small) -> None:
+def test_kappa_is_that_of_the_devices_own_counts(small, overhear) -> None:
     """Against the executor's own outcomes, summed here."""
     confusion = np.zeros((10, 10), np.int64)
 
-    def counting(world: World) -> Executor:
-        learn = inline(world)
+    def count(_, outcomes):
+        for outcome in itertools.chain.from_iterable(outcomes):
+            np.add.at(confusion, (outcome.labels, outcome.predicted), 1)
 
-        def call(messages):
-            replies = learn(messages)
-            for _, outcome in replies:
-                np.add.at(confusion, (outcome.plan.samples.y, outcome.predicted), 1)
-            return replies
-
-        return call
-
-    run = simulate(small(), executor=counting)
+    run = simulate(small(), executor=overhear(count))
     assert run.summary["kappa"] == kappa(confusion)
     assert run.summary["prequential_accuracy"] == np.trace(confusion) / confusion.sum()
 

@@ -1,0 +1,6 @@
+"""What does the learning of the orders that a simulation's grid was handed."""
+
+from simulations.executors.executor import Devices, Executor
+from simulations.executors.inline import InlineExecutor
+
+__all__ = ["Devices", "Executor", "InlineExecutor"]
