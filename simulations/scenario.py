@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Self
 
 import tomli_w
 from pydantic import Field, Strict, ValidationError, ValidationInfo, field_validator, model_validator
 
-from fedtp.data import AnyConcept, Identity
+from fedtp.data import AnyConcept, Chain, Identity
+from fedtp.data.concepts.concept import Need
 from fedtp.data.generators import STREAMS
 from fedtp.errors import ScenarioError
 from fedtp.learner_spec import LearnerSpec
@@ -26,7 +27,17 @@ from simulations.specs.table import Table, or_conflict
 
 __all__ = ["Scenario", "shipped"]
 
-IMAGES = frozenset({"digits", "mnist"})
+IMAGES = frozenset({"cifar10", "digits", "mnist"})
+ORDERED = frozenset({"elec2", *(name for name, stream in STREAMS.items() if stream.ordered)})
+#: Which data sets have what a concept needs, by name: nothing is loaded to check a scenario.
+SUITS: Mapping[Need, Callable[[str], bool]] = {
+    "": lambda name: True,
+    "images": lambda name: name in IMAGES,
+    "a table of features": lambda name: name not in IMAGES,
+    "a generator": lambda name: name in STREAMS,
+    "unordered samples": lambda name: name not in ORDERED,
+    "groups of samples": lambda name: name == "spoken-digits",
+}
 Line = Annotated[str, Field(pattern=r"^[^\r\n]*$", max_length=200, description="one line of at most 200 characters")]
 
 
@@ -187,21 +198,16 @@ class Scenario(Table):
         )
 
     def _bad_concepts(self) -> Iterator[Problem]:
-        needs: dict[str, tuple[str, Callable[[str], bool]]] = {
-            "rotation": ("images", lambda name: name in IMAGES),
-            "gain": ("a table of features", lambda name: name not in IMAGES),
-            "generator": ("a generator", lambda name: name in STREAMS),
-        }
         data = self.data.name
         for name, concept in self.concepts.items():
             path: KeyPath = ("concepts", name)
             if not re.fullmatch(r"[\w-]{1,64}", name):
                 text = f"{dotted(path)} must be named with at most 64 letters, digits, dashes and underscores"
                 yield Problem(path, text)
-            what, suits = needs.get(concept.kind, ("", lambda name: True))
-            if not suits(data):
-                text = f'is "{concept.kind}", which needs {what} and does not suit the data set "{data}"'
-                yield Problem((*path, "kind"), f"{dotted(path)}.kind {text}")
+            for link in concept.concepts if isinstance(concept, Chain) else (concept,):
+                if not SUITS[link.needs](data):
+                    text = f'is "{link.kind}", which needs {link.needs} and does not suit the data set "{data}"'
+                    yield Problem((*path, "kind"), f"{dotted(path)}.kind {text}")
         yield from self._unknown_concept(("data", "initial"), self.data.initial)
 
     def _unknown_concept(self, path: KeyPath, name: str) -> Iterator[Problem]:

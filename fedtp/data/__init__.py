@@ -11,18 +11,50 @@ True
 """
 
 from fedtp.data.catalog import load, names
-from fedtp.data.concepts import AnyConcept, Gain, Generator, Identity, LabelSwap, Rotation, apply
+from fedtp.data.concepts import (
+    AnyConcept,
+    Blur,
+    Brightness,
+    Chain,
+    Contrast,
+    Gain,
+    Generator,
+    Groups,
+    Identity,
+    LabelSwap,
+    Missing,
+    Noise,
+    Offset,
+    Permutation,
+    Prior,
+    Rotation,
+    Stuck,
+    apply,
+    between,
+)
 from fedtp.data.dataset import DataSet
 
 __all__ = [
     "AnyConcept",
+    "Blur",
+    "Brightness",
+    "Chain",
+    "Contrast",
     "DataSet",
     "Gain",
     "Generator",
+    "Groups",
     "Identity",
     "LabelSwap",
+    "Missing",
+    "Noise",
+    "Offset",
+    "Permutation",
+    "Prior",
     "Rotation",
+    "Stuck",
     "apply",
+    "between",
     "load",
     "names",
 ]

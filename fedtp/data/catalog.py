@@ -29,7 +29,7 @@ def names() -> list[str]:
     """List the names of all data sets, in alphabetical order.
 
     >>> names()[:4]
-    ['agrawal', 'anomaly-sine', 'cifar10', 'digits']
+    ['agrawal', 'anomaly-sine', 'cifar10', 'circle']
     """
     return sorted([*INSTALLED, *FROM_FILES, *STREAMS])
 

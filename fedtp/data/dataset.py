@@ -46,6 +46,9 @@ class DataSet:
         For sequences: how many steps of each sample are no padding, ``[samples]``.
     groups
         Whom each sample is from, where that is known; one name per sample, or none at all.
+    weights
+        How many times as often each sample is drawn as under the data set's own distribution, ``[samples]``; None: all
+        alike.
     generate
         For synthetic data: draws as many samples as there are in `x` under other parameters of the
         generator.
@@ -74,6 +77,7 @@ class DataSet:
     test_rows: int = 0
     lengths: NDArray[np.int64] | None = field(default=None, repr=False)
     groups: tuple[str, ...] = field(default=(), repr=False)
+    weights: NDArray[np.float64] | None = field(default=None, repr=False)
     generate: Callable[[Mapping[str, object]], tuple[Features, Labels]] | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
@@ -112,6 +116,7 @@ class DataSet:
             y=self.y[index],
             lengths=None if self.lengths is None else self.lengths[index],
             groups=tuple(np.array(self.groups)[index].tolist()) if self.groups else (),
+            weights=None if self.weights is None else self.weights[index],
             test_rows=0,
             generate=None,
         )

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fedtp.data.circle import Circle
 from fedtp.data.dataset import DataSet, Features, Labels
 from fedtp.data.standardize import CALIBRATION_ROWS, standardize
 from fedtp.errors import DataError
@@ -30,7 +31,7 @@ class Stream:
     Parameters
     ----------
     river
-        The class in `river.datasets.synth`.
+        The class in `river.datasets.synth`; or one of our own that is like them.
     defaults
         What differs from River's own defaults. Seeds of the concept are fixed here, so that a named data
         set is the same problem whatever seed its samples are drawn with.
@@ -43,11 +44,18 @@ class Stream:
         Whether the stream changes of itself, so that the order of its samples means something.
     """
 
-    river: str
+    river: str | type
     defaults: Mapping[str, object] = field(default_factory=dict)
     sample_seed: str | None = "seed"
     length: str | None = None
     ordered: bool = False
+
+    @property
+    def title(self) -> str:
+        """What it is, for people."""
+        return (
+            f"River's generator {self.river}" if isinstance(self.river, str) else f"the generator {self.river.__name__}"
+        )
 
 
 RBF = {"seed_model": 1, "n_classes": 4, "n_features": 10, "n_centroids": 20}
@@ -55,6 +63,7 @@ RBF = {"seed_model": 1, "n_classes": 4, "n_features": 10, "n_centroids": 20}
 STREAMS: dict[str, Stream] = {
     "agrawal": Stream("Agrawal"),
     "anomaly-sine": Stream("AnomalySine", length="n_samples", ordered=True),
+    "circle": Stream(Circle),
     "hyperplane": Stream("Hyperplane", {"seed": 1}, sample_seed=None),
     "led": Stream("LED", {"noise_percentage": 0.1}),
     "led-drift": Stream(
@@ -87,7 +96,7 @@ def load_generator(
     Parameters
     ----------
     name
-        One of `STREAMS`: the name of River's class in kebab case.
+        One of `STREAMS`: the name of River's class in kebab case, or ``circle`` (`fedtp.data.circle`).
     samples
         How many samples to draw, at least 2.
     seed
@@ -188,10 +197,8 @@ def open_generator(
     DataError
         If a parameter is unknown. What River makes of a bad value is its own.
     """
-    from river.datasets import synth  # takes two seconds to import
-
     stream = STREAMS[name]
-    river_class = getattr(synth, stream.river)
+    river_class = _class(stream.river)
     resolved = _resolve(name, river_class, parameters)
     sample_seed = _sample_seed(name, resolved, seed)
     if stream.sample_seed and resolved[stream.sample_seed] is None:
@@ -200,6 +207,14 @@ def open_generator(
         resolved[stream.length] = samples
     generator = river_class(**resolved)
     return generator, iter(generator) if stream.sample_seed else _reseeded(generator, sample_seed)
+
+
+def _class(river: str | type) -> Any:
+    if not isinstance(river, str):
+        return river
+    from river.datasets import synth  # takes two seconds to import
+
+    return getattr(synth, river)
 
 
 def _reseeded(generator: Any, seed: int) -> Iterator[tuple[dict[Any, Any], Any]]:

@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from fedtp.data import Identity, Rotation, load, names
+from fedtp.data.generators import STREAMS
 from fedtp.errors import ScenarioError
 from simulations import Scenario, shipped
-from simulations.scenario import IMAGES
+from simulations.scenario import IMAGES, ORDERED
 from simulations.specs.devices import ClassName
 
 SMALL = """\
@@ -103,9 +104,10 @@ def test_public_names() -> None:
 
 
 def test_images_are_what_the_data_say() -> None:
-    assert set(names()) >= IMAGES
-    for name in ("digits", "shuttle", "sea"):
-        assert load(name).is_image == (name in IMAGES)
+    assert set(names()) >= IMAGES | ORDERED
+    for name in ("digits", "shuttle", "sea", "random-rbf-drift"):
+        assert load(name, **{"samples": 50} if name in STREAMS else {}).is_image == (name in IMAGES)
+        assert load(name, **{"samples": 50} if name in STREAMS else {}).ordered == (name in ORDERED)
 
 
 def test_device_classes_are_those_there_are() -> None:

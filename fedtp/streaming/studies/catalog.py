@@ -28,7 +28,7 @@ def names() -> dict[str, str]:
     >>> names()["rbf-abrupt"]
     'random centroids, all of them replaced after 10,000 samples'
     """
-    generators = {name: f"River's generator {stream.river}" for name, stream in STREAMS.items()}
+    generators = {name: stream.title for name, stream in STREAMS.items()}
     known = {**generators, **{name: title for name, (title, _) in (_BENCHMARKS | _FILES).items()}}
     return dict(sorted(known.items()))
 

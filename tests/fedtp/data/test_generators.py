@@ -14,7 +14,9 @@ ELSEWHERE = {"ConceptDriftStream", "Friedman", "FriedmanDrift", "Logical", "Mv",
 
 
 def test_every_generator_of_river_is_known():
-    assert {stream.river for stream in STREAMS.values()} == set(synth.__all__) - ELSEWHERE
+    assert {stream.river for stream in STREAMS.values() if isinstance(stream.river, str)} == set(
+        synth.__all__
+    ) - ELSEWHERE
     for name in ELSEWHERE - {"ConceptDriftStream"}:
         assert getattr(synth, name)().task not in (datasets.base.BINARY_CLF, datasets.base.MULTI_CLF)
 
