@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
+import itertools
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
-from simulations.specs import DriftSpec
+from fedtp.errors import ScenarioError
+from simulations.specs import DriftMatrixSpec, DriftSpec
 
 
 @dataclass(frozen=True)
@@ -23,12 +25,79 @@ class Change:
     concept
         What follows.
     width_seconds
-        How long the share of the new concept takes to rise from 0 to 1; 0 for a sudden change.
+        How long it takes; 0 for a sudden change.
+    steps
+        0 for a gradual change: the share of samples of the new concept rises from 0 to 1. Otherwise it is an
+        incremental one: the concept itself moves, in so many equal steps, the first at `at_seconds`, the last
+        `width_seconds` later.
+    origin
+        Where an incremental change starts from; None for others.
     """
 
     at_seconds: float
     concept: str
     width_seconds: float = 0.0
+    steps: int = 0
+    origin: str | None = None
+
+    @property
+    def stages(self) -> list[Stage]:
+        """The concepts on the way of an incremental change, the new one last."""
+        if not self.steps or self.origin is None:
+            return []
+        return [Stage(self.origin, self.concept, step, self.steps) for step in range(1, self.steps + 1)]
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A concept on the way from one to another: after some of a number of equal steps.
+
+    >>> Stage("upright", "turned", 2, 10).name
+    'upright to turned, 2/10'
+    """
+
+    origin: str
+    concept: str
+    step: int
+    steps: int
+
+    @property
+    def name(self) -> str:
+        """What it is called; the last stage is the concept itself."""
+        if self.step == self.steps:
+            return self.concept
+        return f"{self.origin} to {self.concept}, {self.step}/{self.steps}"
+
+
+@dataclass(frozen=True)
+class Concept:
+    """A part of a timeline: a time under a concept, by its name."""
+
+    name: str
+
+
+@dataclass(frozen=True)
+class SuddenDrift:
+    """A part of a timeline: from this time on, s, all is different."""
+
+    at_seconds: float
+
+
+@dataclass(frozen=True)
+class GradualDrift:
+    """A part of a timeline: samples of the next concept appear with a share that rises from 0 to 1."""
+
+    at_seconds: float
+    width_seconds: float
+
+
+@dataclass(frozen=True)
+class IncrementalDrift:
+    """A part of a timeline: one concept turns into the next in so many steps."""
+
+    at_seconds: float
+    width_seconds: float
+    steps: int = 10
 
 
 @dataclass(frozen=True)
@@ -46,15 +115,81 @@ class Timeline:
     initial: str
     changes: tuple[Change, ...] = ()
 
-    def concepts(self, seconds: NDArray[np.float64], chance: NDArray[np.float64]) -> list[str]:
-        """Return the concept of each sample.
+    @classmethod
+    def of(cls, *parts: Concept | SuddenDrift | GradualDrift | IncrementalDrift) -> Timeline:
+        """Return the timeline that is written as concepts with drifts between them.
+
+        Raises
+        ------
+        ScenarioError
+            If the parts do not begin and end with a concept and alternate, or are not in order of time.
+
+        Notes
+        -----
+        This is how CapyMOA writes a drifting stream (https://capymoa.org, ``DriftStream``), with times for positions.
+
+        Examples
+        --------
+        >>> day, night = Concept("day"), Concept("night")
+        >>> line = Timeline.of(day, GradualDrift(60.0, 30.0), night, SuddenDrift(200.0), day)
+        >>> line.concepts(np.array([0.0, 75.0, 90.0, 300.0]), np.array([0.0, 0.6, 0.9, 0.0]))
+        ['day', 'day', 'night', 'day']
+        """
+        concepts, drifts = parts[::2], parts[1::2]
+        names = [part.name for part in concepts if isinstance(part, Concept)]
+        if len(names) != len(drifts) + 1 or any(isinstance(part, Concept) for part in drifts):
+            raise ScenarioError("a timeline alternates concepts and drifts, and begins and ends with a concept")
+        changes = []
+        for part, origin, concept in zip(drifts, names[:-1], names[1:], strict=True):
+            assert not isinstance(part, Concept)
+            width = 0.0 if isinstance(part, SuddenDrift) else part.width_seconds
+            steps = part.steps if isinstance(part, IncrementalDrift) else 0
+            changes.append(Change(part.at_seconds, concept, width, steps, origin if steps else None))
+        if any(first.at_seconds > second.at_seconds for first, second in itertools.pairwise(changes)):
+            raise ScenarioError("the drifts of a timeline are in order of time")
+        return cls(names[0], tuple(changes))
+
+    def drifts(self) -> tuple[DriftSpec, ...]:
+        """Return what a scenario says for all its devices to go through this timeline, in step."""
+        return tuple(
+            DriftSpec(
+                kind="incremental" if change.steps else "gradual" if change.width_seconds else "sudden",
+                concepts=(change.concept,),
+                at_seconds=change.at_seconds,
+                width_seconds=change.width_seconds,
+                steps=change.steps or None,
+            )
+            for change in self.changes
+        )
+
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        """The names of the concepts that there are, in the order in which they begin; one for each turn."""
+        return (self.initial, *(name for *_, name in self._turns))
+
+    def numbers(self, seconds: NDArray[np.float64], chance: NDArray[np.float64]) -> NDArray[np.int64]:
+        """Return the concept of each sample as an index of `names`.
 
         Parameters
         ----------
         seconds
-            When the samples arrive.
+            When the samples arrive, in order.
         chance
             A number from [0, 1) for each sample, which decides between two concepts while one gives way to the other.
+        """
+        if not self._turns or not len(seconds):
+            return np.zeros(len(seconds), np.int64)
+        begin, complete = self._times
+        # What went before the last turn that was complete at the first sample is over.
+        over = np.flatnonzero(complete <= seconds[0])
+        first = int(over[-1]) + 1 if len(over) else 0
+        numbers = np.full(len(seconds), first)
+        for turn in range(first, int(np.searchsorted(begin, seconds[-1], "right"))):
+            numbers[seconds >= begin[turn] + chance * self._turns[turn][1]] = turn + 1
+        return numbers
+
+    def concepts(self, seconds: NDArray[np.float64], chance: NDArray[np.float64]) -> list[str]:
+        """Return the name of the concept of each sample; parameters as those of `numbers`.
 
         Examples
         --------
@@ -62,17 +197,26 @@ class Timeline:
         >>> line.concepts(np.array([5.0, 10.0, 25.0, 25.0]), np.array([0.9, 0.9, 0.2, 0.8]))
         ['a', 'b', 'c', 'b']
         """
-        concepts = [self.initial] * len(seconds)
-        for change in self.changes:
-            if not len(seconds) or seconds[-1] < change.at_seconds:
-                break
-            for i in np.flatnonzero(seconds >= change.at_seconds + chance * change.width_seconds):
-                concepts[i] = change.concept
-        return concepts
+        return [self.names[number] for number in self.numbers(seconds, chance)]
 
     def last(self, at: float) -> str:
         """Return the concept that is in force at a time, s: of a gradual change, the one that prevails."""
         return self.concepts(np.array([at]), np.array([0.5]))[0]
+
+    @cached_property
+    def _turns(self) -> list[tuple[float, float, str]]:
+        """When each concept begins, how long its share takes to rise, and its name."""
+        turns: list[tuple[float, float, str]] = []
+        for change in self.changes:
+            gap = change.width_seconds / max(1, change.steps - 1)
+            turns += [(change.at_seconds + i * gap, 0.0, stage.name) for i, stage in enumerate(change.stages)]
+            turns += [] if change.steps else [(change.at_seconds, change.width_seconds, change.concept)]
+        return sorted(turns, key=lambda turn: turn[0])
+
+    @cached_property
+    def _times(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        begin, width, _ = zip(*self._turns, strict=True)
+        return np.array(begin), np.add(begin, width)
 
 
 def timelines(
@@ -92,22 +236,62 @@ def timelines(
     duration
         Length of the run, s; changes that would come later are left out.
     rng
-        Draws the devices and their times.
+        Draws the devices, their times, and their concepts where there is a choice.
     """
     changes: list[list[Change]] = [[] for _ in range(devices)]
     for drift in drifts:
-        chosen = rng.permutation(devices)[: max(1, round(drift.fraction * devices))]
-        starts = drift.at_seconds + rng.random(devices) * drift.stagger_seconds
-        for device in np.sort(chosen):
-            changes[device] += _changes(drift, float(starts[device]), duration, changes[device], initial)
-    return [Timeline(initial, tuple(sorted(c, key=lambda change: change.at_seconds))) for c in changes]
+        order = rng.permutation(devices)[: max(1, round(drift.fraction * devices))]
+        delays = rng.random(devices) * drift.stagger_seconds
+        if drift.groups:
+            delays[order] = drift.stagger_seconds * (np.arange(len(order)) * drift.groups // len(order)) / drift.groups
+        for device in np.sort(order):
+            start = drift.at_seconds + float(delays[device])
+            if start < duration:
+                before = _in_order(initial, changes[device]).last(start)
+                changes[device] += itertools.takewhile(
+                    lambda change: change.at_seconds < duration, _changes(drift, start, before, rng)
+                )
+    return [_in_order(initial, found) for found in changes]
 
 
-def _changes(drift: DriftSpec, start: float, duration: float, earlier: Sequence[Change], initial: str) -> list[Change]:
-    if start >= duration:
-        return []
-    if drift.kind != "recurring":
-        return [Change(start, drift.concept, drift.width_seconds)]
-    before = Timeline(initial, tuple(sorted(earlier, key=lambda change: change.at_seconds))).last(start)
-    times = math.ceil((duration - start) / drift.period_seconds)
-    return [Change(start + i * drift.period_seconds, drift.concept if i % 2 == 0 else before) for i in range(times)]
+def matrix_timelines(matrix: DriftMatrixSpec, devices: int, duration: float) -> list[Timeline]:
+    """Return the timelines of a change-point matrix; more devices than it has columns take its columns in turn.
+
+    Parameters
+    ----------
+    matrix
+        Rows are time steps, columns devices.
+    devices
+        How many devices.
+    duration
+        Length of the run, s; by default it is divided evenly among the rows.
+    """
+    rows = matrix.rows
+    step = duration / len(rows) if matrix.step_seconds is None else matrix.step_seconds
+    columns = []
+    for column in zip(*rows, strict=True):
+        names = [matrix.concepts[number] for number in column]
+        turns = [number for number in range(1, len(names)) if names[number] != names[number - 1]]
+        changes = [Change(number * step, names[number]) for number in turns if number * step < duration]
+        columns.append(Timeline(names[0], tuple(changes)))
+    return [columns[device % len(columns)] for device in range(devices)]
+
+
+def _in_order(initial: str, changes: Sequence[Change]) -> Timeline:
+    return Timeline(initial, tuple(sorted(changes, key=lambda change: change.at_seconds)))
+
+
+def _changes(drift: DriftSpec, start: float, before: str, rng: np.random.Generator) -> Iterator[Change]:
+    """Give the changes that a drift brings to a device that was in a concept before."""
+    if drift.kind == "recurring":
+        for number, concept in enumerate(itertools.cycle([*drift.concepts, before])):
+            yield Change(start + number * drift.period_seconds, concept)
+    elif drift.kind == "random":
+        while others := [concept for concept in drift.concepts if concept != before]:
+            before = others[rng.integers(len(others))]
+            yield Change(start, before)
+            start += drift.period_seconds * rng.standard_exponential()
+    else:
+        choice = drift.concepts[rng.integers(len(drift.concepts))] if len(drift.concepts) > 1 else drift.concepts[0]
+        steps = drift.steps or 0
+        yield Change(start, choice, drift.width_seconds, steps, before if steps else None)

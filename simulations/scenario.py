@@ -21,7 +21,7 @@ from server.settings import ServerSpec
 from simulations.overrides import apply
 from simulations.places import Places
 from simulations.scenario_file import find, parse, read, shipped, unusable
-from simulations.specs import ArrivalSpec, DataSpec, DeviceSpec, DriftSpec, PartitionSpec, RunSpec
+from simulations.specs import ArrivalSpec, DataSpec, DeviceSpec, DriftMatrixSpec, DriftSpec, PartitionSpec, RunSpec
 from simulations.specs.devices import MOST_DEVICES
 from simulations.specs.table import Table, or_conflict
 
@@ -58,6 +58,8 @@ class Scenario(Table):
         Concepts by name. Where `data.initial` is not given, ``"initial"`` is the data as it is.
     drift
         What changes, when, and for whom.
+    drift_matrix
+        The same as a matrix, instead.
     devices
         The fleet.
 
@@ -90,6 +92,7 @@ class Scenario(Table):
     arrival: ArrivalSpec = ArrivalSpec()
     concepts: dict[str, AnyConcept] = Field(default={}, validate_default=True)
     drift: Annotated[tuple[DriftSpec, ...], Strict(False)] = Field(default=(), max_length=10_000)
+    drift_matrix: DriftMatrixSpec | None = None
     learner: LearnerSpec = Field(default=LearnerSpec(), validate_default=True)
     server: ServerSpec = ServerSpec()
     devices: Annotated[tuple[DeviceSpec, ...], Strict(False)] = Field(min_length=1, max_length=10_000)
@@ -217,8 +220,14 @@ class Scenario(Table):
 
     def _bad_drifts(self) -> Iterator[Problem]:
         for number, drift in enumerate(self.drift):
-            yield from self._unknown_concept(("drift", number, "concept"), drift.concept)
+            for concept in drift.concepts:
+                yield from self._unknown_concept(("drift", number, "concept"), concept)
             yield from self._after_end(("drift", number, "at_seconds"), drift.at_seconds)
+
+        for concept in self.drift_matrix.concepts if self.drift_matrix else ():
+            yield from self._unknown_concept(("drift_matrix", "concepts"), concept)
+        if self.drift_matrix and self.drift:
+            yield Problem(("drift_matrix",), "drift_matrix is given, and drift too: leave out one of them")
 
     def _bad_learner(self) -> Iterator[Problem]:
         if self.learner.freeze_after_seconds is not None:

@@ -17,6 +17,7 @@ class Purpose(IntEnum):
     STREAM = 5
     TRANSPORT = 6
     ARRIVAL = 7
+    CONCEPT = 10
 
 
 def generator(seed: int, purpose: Purpose, *key: int) -> np.random.Generator:

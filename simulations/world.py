@@ -11,12 +11,13 @@ import torch
 from numpy.typing import NDArray
 
 from fedtp.blocks import Packed
-from fedtp.data import DataSet, apply, load
+from fedtp.data import load
 from fedtp.errors import ScenarioError
 from fedtp.learner import Learner, learner_for
 from fedtp.run_config import ConfigValue
+from simulations.concepts import Concepts
 from simulations.devices import Fleet
-from simulations.drift import timelines
+from simulations.drift import Timeline, matrix_timelines, timelines
 from simulations.partition import partition, quantity_shares
 from simulations.scenario import Scenario
 from simulations.seeding import Purpose, generator
@@ -53,19 +54,30 @@ class World:
         seed, devices = scenario.run.seed, scenario.device_count
         spec = scenario.data
         self._base = load(spec.name, path=spec.path, samples=spec.samples, parameters=spec.parameters, seed=seed)
-        used = [spec.initial, *(drift.concept for drift in scenario.drift)]
-        self.concepts: dict[str, DataSet] = {
-            name: apply(scenario.concepts[name], self._base) for name in dict.fromkeys(used)
-        }
+        self.timelines = self._timelines(devices)
+        self.concepts = self._concepts()
         self.data = self.concepts[spec.initial]
-        self.timelines = timelines(
-            spec.initial, scenario.drift, devices, scenario.duration_seconds, generator(seed, Purpose.DRIFT)
-        )
         self.fleet = Fleet.draw(scenario.devices, generator(seed, Purpose.FLEET))
         train, self.held_out = self.data.split_rows(spec.test_fraction, seed)
         shares = quantity_shares(devices, scenario.partition.quantity_sigma, generator(seed, Purpose.QUANTITY))
         self._rates = scenario.arrival.rate * shares
         self._rows = self._partition(train, shares)
+
+    def _timelines(self, devices: int) -> list[Timeline]:
+        scenario = self.scenario
+        if scenario.drift_matrix is not None:
+            return matrix_timelines(scenario.drift_matrix, devices, scenario.duration_seconds)
+        rng = generator(scenario.run.seed, Purpose.DRIFT)
+        return timelines(scenario.data.initial, scenario.drift, devices, scenario.duration_seconds, rng)
+
+    def _concepts(self) -> Concepts:
+        scenario = self.scenario
+        used = [scenario.data.initial, *(name for drift in scenario.drift for name in drift.concepts)]
+        if scenario.drift_matrix is not None:
+            used += scenario.drift_matrix.concepts
+        stages = {stage for line in self.timelines for change in line.changes for stage in change.stages}
+        seed = int(generator(scenario.run.seed, Purpose.CONCEPT).integers(2**63))
+        return Concepts(self._base, {name: scenario.concepts[name] for name in dict.fromkeys(used)}, stages, seed)
 
     def _partition(self, train: NDArray[np.int64], shares: NDArray[np.float64]) -> list[NDArray[np.int64]]:
         spec = self.scenario.partition
@@ -115,7 +127,8 @@ class World:
     def held_out_accuracy(self, weights: Mapping[str, Packed], at: float) -> float:
         """Return a model's accuracy on the held-out data, under the concepts that devices see at a time, s.
 
-        Each concept counts as often as there are devices that see it.
+        Each concept counts as often as there are devices that see it, and its samples as often as they are drawn under
+        it (all alike, if none of those that are held out ever is).
         """
         model = self.learner.network(weights)
         votes = Counter(timeline.last(at) for timeline in self.timelines)
@@ -124,7 +137,9 @@ class World:
             data = self.concepts[name]
             with torch.no_grad():
                 predicted = model(torch.from_numpy(data.x[self.held_out])).argmax(-1)
-            total += devices * float(np.mean(predicted.numpy() == data.y[self.held_out]))
+            right = predicted.numpy() == data.y[self.held_out]
+            mix = None if data.weights is None else data.weights[self.held_out]
+            total += devices * float(np.average(right, weights=mix if mix is not None and mix.any() else None))
         return total / len(self.timelines)
 
 

@@ -3,7 +3,7 @@
 from simulations.specs.arrival import ArrivalSpec
 from simulations.specs.data import DataSpec, PartitionSpec
 from simulations.specs.devices import DeviceSpec
-from simulations.specs.drift import DriftSpec
+from simulations.specs.drift import DriftMatrixSpec, DriftSpec
 from simulations.specs.run import RunSpec
 
-__all__ = ["ArrivalSpec", "DataSpec", "DeviceSpec", "DriftSpec", "PartitionSpec", "RunSpec"]
+__all__ = ["ArrivalSpec", "DataSpec", "DeviceSpec", "DriftMatrixSpec", "DriftSpec", "PartitionSpec", "RunSpec"]

@@ -276,7 +276,7 @@ def test_not_toml(text: str, message: str) -> None:
         ("learner.hidden=[64, 0]", "learner.hidden.1 is 0, but must be a whole number from 1 to 65,536"),
         (
             "concepts.a.kind=rotate",
-            'concepts.a.kind is "rotate", but must be "gain", "generator", "identity"',
+            'concepts.a.kind is "rotate", but must be "blur", "brightness", "chain"',
         ),
         ("concepts.a.degrees=3", "concepts.a.kind is missing: it must be "),
         (
@@ -327,7 +327,7 @@ DRIFT = "drift=[{kind = 'sudden', concept = 'initial', at_seconds = 10}]"
         ),
         (
             "drift.0.width_seconds=3",
-            "drift.0.width_seconds is 3, but only a gradual drift has one: leave it out",
+            'drift.0.width_seconds is 3, but only "gradual" or "incremental" drifts have one: leave it out',
         ),
         ("drift.0.fraction=0", "drift.0.fraction is 0, but must be a finite number, above 0 and at most 1"),
         ("drift.0.stagger_seconds=-1", "drift.0.stagger_seconds is -1, but must be a finite number from 0"),
