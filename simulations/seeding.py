@@ -18,6 +18,8 @@ class Purpose(IntEnum):
     TRANSPORT = 6
     ARRIVAL = 7
     CONCEPT = 10
+    GAPS = 11
+    CHOICE = 12
 
 
 def generator(seed: int, purpose: Purpose, *key: int) -> np.random.Generator:

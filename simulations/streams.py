@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 
 import numpy as np
@@ -9,15 +10,60 @@ from numpy.typing import NDArray
 
 from fedtp.data import DataSet
 from fedtp.data.stream import Samples
+from fedtp.errors import ScenarioError
+from simulations.arrivals import Arrivals, Labels
 from simulations.drift import Timeline
 from simulations.seeding import Purpose, generator
+
+Rows = NDArray[np.int64]
+Numbers = NDArray[np.float64]
+
+# Random numbers that only some scenarios need are drawn for so many samples at a time.
+_CHUNK = 64
+
+
+class Pool:
+    """Rows of a data set that can be drawn from by their weights under a concept.
+
+    Parameters
+    ----------
+    rows
+        Indices of rows.
+    """
+
+    def __init__(self, rows: Rows) -> None:
+        self.rows = rows
+        self._cumulative: dict[str, Numbers] = {}
+
+    def draw(self, concept: str, data: DataSet, chance: Numbers) -> Rows | None:
+        """Draw rows with replacement; None where no row has any weight.
+
+        Parameters
+        ----------
+        concept
+            Its name.
+        data
+            The data set under it, whose `weights` say how often each row is drawn.
+        chance
+            A number from [0, 1) for each draw.
+        """
+        if concept not in self._cumulative:
+            assert data.weights is not None
+            self._cumulative[concept] = np.cumsum(data.weights[self.rows])
+        cumulative = self._cumulative[concept]
+        if not cumulative[-1]:
+            return None
+        drawn: Rows = self.rows[np.searchsorted(cumulative, np.nextafter(chance * cumulative[-1], 0), "right")]
+        return drawn
 
 
 class SimulatedStream:
     """Samples of one device.
 
     Rows of unordered data are drawn without replacement, in a new random order for every pass over the device's
-    share; ordered data is replayed once, and then the stream has ended.
+    share; ordered data is replayed once, and then the stream has ended. Under a concept that is about which samples are
+    drawn, rows are drawn by their weights and with replacement, from the device's share or, where that has none of
+    them, from everybody's.
 
     Parameters
     ----------
@@ -27,12 +73,12 @@ class SimulatedStream:
         The device's share of the data set, indices of rows.
     timeline
         Which concept the device sees when.
-    rate
-        Samples per second.
-    samples_per_order
-        If above 0, `take` finds exactly so many new samples, all arriving when it is called.
-    start_seconds
-        When the first samples began to arrive, s.
+    arrivals
+        When its samples arrive.
+    labels
+        When their labels become known; None: at once.
+    everybody
+        The rows of all devices.
     seed, device
         What the random order is drawn from.
 
@@ -45,75 +91,95 @@ class SimulatedStream:
     def __init__(
         self,
         concepts: Mapping[str, DataSet],
-        rows: NDArray[np.int64],
+        rows: Rows,
         timeline: Timeline,
-        rate: float,
+        arrivals: Arrivals,
         *,
-        samples_per_order: int = 0,
-        start_seconds: float = 0.0,
+        labels: Labels | None = None,
+        everybody: Pool | None = None,
         seed: int = 0,
         device: int = 0,
     ) -> None:
         self.position = 0
         self._concepts = concepts
-        self._data = next(iter(concepts.values()))
-        self._rows = rows
+        self._data = concepts[timeline.initial]
+        self._pool = Pool(rows)
+        self._everybody = everybody or self._pool
         self._timeline = timeline
-        self._rate = rate
-        self._samples_per_order = samples_per_order
-        self._start = start_seconds
+        self._arrivals = arrivals
+        self._labels = labels
         self._seed = seed
         self._device = device
-        # So that a fleet's samples do not all arrive at the same moments.
-        self._phase = float(generator(seed, Purpose.ARRIVAL, device).random())
-        self._pass: tuple[int, NDArray[np.int64], NDArray[np.float64]] | None = None
+        self._pass: tuple[int, Rows, Numbers] | None = None
+        self._choice: tuple[int, Numbers] | None = None
 
     def take(self, now: float) -> Samples:
         """Return the samples that have arrived by `now`, s, and were not taken yet."""
-        if self._samples_per_order:
-            end = self.position + self._samples_per_order
-        else:
-            end = max(int((now - self._start) * self._rate + self._phase), self.position)
-        if self._data.ordered:
-            end = min(end, len(self._rows))
-        count = np.arange(self.position, end)
-        self.position = end
-        if self._samples_per_order:
-            seconds = np.full(len(count), float(now))
-        else:
-            seconds = self._start + (count + 1 - self._phase) / self._rate
-        rows, chance = self._draw(count)
-        return self._under_concepts(rows, seconds, chance)
+        left = len(self._pool.rows) - self.position if self._data.ordered else sys.maxsize
+        first = self.position
+        seconds = self._arrivals.until(first, now, left)
+        self.position += len(seconds)
+        rows, chance = self._draw(first, len(seconds))
+        x, y = self._under_concepts(first, rows, seconds, chance)
+        if self._labels is None:
+            return Samples(x, y, seconds)
+        return Samples(x, y, seconds, self._labels.known(seconds, self._choose(first, len(seconds))[:, 0]))
 
     def _under_concepts(
-        self, rows: NDArray[np.int64], seconds: NDArray[np.float64], chance: NDArray[np.float64]
-    ) -> Samples:
-        concepts = self._timeline.concepts(seconds, chance)
-        names = set(concepts)
-        if len(names) <= 1:
-            data = self._concepts[names.pop()] if names else self._data
-            return Samples(data.x[rows], data.y[rows], seconds)
+        self, first: int, rows: Rows, seconds: Numbers, chance: Numbers
+    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        numbers = self._timeline.numbers(seconds, chance)
+        if not len(numbers):
+            return self._data.x[rows], self._data.y[rows]
+        if numbers[0] == numbers[-1] and (numbers == numbers[0]).all():
+            return self._see(self._timeline.names[numbers[0]], rows, first, slice(None))
         x, y = self._data.x[rows], self._data.y[rows]
-        for name in names:
-            here = np.array([concept == name for concept in concepts])
-            x[here], y[here] = self._concepts[name].x[rows[here]], self._concepts[name].y[rows[here]]
-        return Samples(x, y, seconds)
+        for number in np.unique(numbers):
+            here = numbers == number
+            x[here], y[here] = self._see(self._timeline.names[number], rows, first, here)
+        return x, y
 
-    def _draw(self, count: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    def _see(
+        self, concept: str, rows: Rows, first: int, here: NDArray[np.bool_] | slice
+    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        """Return some of the samples under a concept."""
+        data = self._concepts[concept]
+        found = rows[here]
+        if data.weights is not None:
+            chance = self._choose(first, len(rows))[here, 1]
+            drawn = self._pool.draw(concept, data, chance)
+            if drawn is None:
+                drawn = self._everybody.draw(concept, data, chance)
+            if drawn is None:
+                raise ScenarioError(f'concept "{concept}" leaves no sample to learn from: all it has are held out')
+            found = drawn
+        return data.x[found], data.y[found]
+
+    def _draw(self, first: int, count: int) -> tuple[Rows, Numbers]:
         """Return the row, and a random number from [0, 1), of each sample by its position in the stream."""
-        size = len(self._rows)
-        rows = np.empty(len(count), np.int64)
-        chance = np.empty(len(count))
-        for number in range(count[0] // size, count[-1] // size + 1) if len(count) else ():
+        size = len(self._pool.rows)
+        number, start = divmod(first, size)
+        if start + count <= size:
             order, numbers = self._shuffled(number)
-            here = count // size == number
-            rows[here], chance[here] = order[count[here] % size], numbers[count[here] % size]
+            return order[start : start + count], numbers[start : start + count]
+        passes = [self._shuffled(number + i) for i in range(-(-(start + count) // size))]
+        rows, chance = (np.concatenate(part)[start : start + count] for part in zip(*passes, strict=True))
         return rows, chance
 
-    def _shuffled(self, number: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    def _shuffled(self, number: int) -> tuple[Rows, Numbers]:
         """Return the order of the device's rows in a pass; it follows from the seed, the device and the pass."""
         if self._pass is None or self._pass[0] != number:
             rng = generator(self._seed, Purpose.STREAM, self._device, number)
-            order = self._rows if self._data.ordered else rng.permutation(self._rows)
+            order = self._pool.rows if self._data.ordered else rng.permutation(self._pool.rows)
             self._pass = number, order, rng.random(len(order))
         return self._pass[1], self._pass[2]
+
+    def _choose(self, first: int, count: int) -> Numbers:
+        """Return further random numbers from [0, 1) for each sample, ``[samples, 2]``: for its label, and its row."""
+        chunks = []
+        for chunk in range(first // _CHUNK, (first + max(count, 1) - 1) // _CHUNK + 1):
+            if self._choice is None or self._choice[0] != chunk:
+                rng = generator(self._seed, Purpose.CHOICE, self._device, chunk)
+                self._choice = chunk, rng.random((_CHUNK, 2))
+            chunks.append(self._choice[1])
+        return np.concatenate(chunks)[first % _CHUNK :][:count]

@@ -15,13 +15,14 @@ from fedtp.data import load
 from fedtp.errors import ScenarioError
 from fedtp.learner import Learner, learner_for
 from fedtp.run_config import ConfigValue
+from simulations.arrivals import Labels, arrivals
 from simulations.concepts import Concepts
 from simulations.devices import Fleet
 from simulations.drift import Timeline, matrix_timelines, timelines
 from simulations.partition import partition, quantity_shares
 from simulations.scenario import Scenario
 from simulations.seeding import Purpose, generator
-from simulations.streams import SimulatedStream
+from simulations.streams import Pool, SimulatedStream
 
 
 class World:
@@ -62,6 +63,7 @@ class World:
         shares = quantity_shares(devices, scenario.partition.quantity_sigma, generator(seed, Purpose.QUANTITY))
         self._rates = scenario.arrival.rate * shares
         self._rows = self._partition(train, shares)
+        self._everybody = Pool(train)
 
     def _timelines(self, devices: int) -> list[Timeline]:
         scenario = self.scenario
@@ -112,15 +114,17 @@ class World:
 
     def stream(self, device: int) -> SimulatedStream:
         """Return a device's stream, from its beginning."""
+        spec, seed = self.scenario.arrival, self.scenario.run.seed
+        # The first order finds what the other orders find: the samples of one round.
+        start = -self.scenario.server.round_seconds
         return SimulatedStream(
             self.concepts,
             self._rows[device],
             self.timelines[device],
-            float(self._rates[device]),
-            samples_per_order=self.scenario.arrival.samples_per_order,
-            # The first order finds what the other orders find: the samples of one round.
-            start_seconds=-self.scenario.server.round_seconds,
-            seed=self.scenario.run.seed,
+            arrivals(spec, float(self._rates[device]), start, seed, device),
+            labels=Labels.of(spec),
+            everybody=self._everybody,
+            seed=seed,
             device=device,
         )
 

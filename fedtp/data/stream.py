@@ -21,11 +21,15 @@ class Samples:
         Class indices, ``[samples]``.
     seconds
         When each arrived, s on the server's clock, ``[samples]``.
+    label_seconds
+        When the label of each becomes known, ``[samples]``, infinity where it never does; None: all labels come with
+        their samples.
     """
 
     x: NDArray[np.float32]
     y: NDArray[np.int64]
     seconds: NDArray[np.float64]
+    label_seconds: NDArray[np.float64] | None = None
 
     def __len__(self) -> int:
         return len(self.y)

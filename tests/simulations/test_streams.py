@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,8 +10,11 @@ from hypothesis import strategies as st
 
 from fedtp.data import DataSet
 from fedtp.data.stream import Samples
+from fedtp.errors import ScenarioError
+from simulations.arrivals import Labels, arrivals
 from simulations.drift import Change, Timeline
-from simulations.streams import SimulatedStream
+from simulations.specs import ArrivalSpec
+from simulations.streams import Pool, SimulatedStream
 
 ROWS = np.array([3, 8, 9, 14, 15, 16, 20, 31, 40, 41, 42])
 
@@ -22,13 +26,40 @@ def data(concept: int = 0, ordered: bool = False) -> DataSet:
     return DataSet("toy", x, y, ("a", "b"), (1,), ("f",), ordered=ordered)
 
 
-def stream(ordered: bool = False, timeline: Timeline = Timeline("a"), rate: float = 0.5, **other) -> SimulatedStream:  # noqa: B008
-    concepts = {"a": data(ordered=ordered), "b": data(1, ordered)}
-    return SimulatedStream(concepts, ROWS, timeline, rate, **{"seed": 3, "device": 4, **other})
+def few(rows: np.ndarray, others: float = 0.0) -> DataSet:
+    """The data, of which these rows are drawn once, and the others so often in relation to them."""
+    weights = np.full(50, others)
+    weights[rows] = 1
+    return replace(data(), weights=weights)
 
 
-def joined(parts: Sequence[Samples]) -> tuple[list[float], list[int], list[float]]:
-    return tuple(np.concatenate([getattr(p, name) for p in parts]).ravel().tolist() for name in ("x", "y", "seconds"))  # type: ignore[return-value]
+def stream(
+    ordered: bool = False,
+    timeline: Timeline = Timeline("a"),  # noqa: B008
+    rate: float = 0.5,
+    start_seconds: float = 0.0,
+    seed: int = 3,
+    device: int = 4,
+    concepts: dict[str, DataSet] | None = None,
+    everybody: Pool | None = None,
+    **spec,
+) -> SimulatedStream:
+    arrival = ArrivalSpec(rate=rate, **spec)
+    return SimulatedStream(
+        concepts or {"a": data(ordered=ordered), "b": data(1, ordered)},
+        ROWS,
+        timeline,
+        arrivals(arrival, rate, start_seconds, seed, device),
+        labels=Labels.of(arrival),
+        everybody=everybody,
+        seed=seed,
+        device=device,
+    )
+
+
+def joined(parts: Sequence[Samples]) -> tuple[list[float], ...]:
+    names = ("x", "y", "seconds", *(["label_seconds"] if parts[0].label_seconds is not None else []))
+    return tuple(np.concatenate([getattr(p, name) for p in parts]).ravel().tolist() for name in names)
 
 
 def test_each_pass_goes_over_all_rows_once_in_an_order_of_its_own() -> None:
@@ -87,28 +118,38 @@ def test_a_fixed_number_per_order_whatever_the_time() -> None:
     assert fixed.position == 18
 
 
+KINDS = [
+    {},
+    {"samples_per_order": 5},
+    {"kind": "poisson", "label_fraction": 0.5},
+    {"kind": "bursts", "burst_samples": 4.0, "label_delay_seconds": 20.0, "label_delay": "exponential"},
+]
+
+
 @pytest.mark.parametrize("ordered", [False, True])
-@pytest.mark.parametrize("samples_per_order", [0, 5])
+@pytest.mark.parametrize("spec", KINDS, ids=str)
 @given(nows=st.lists(st.floats(0, 200), min_size=1, max_size=12), cut=st.integers(0, 12))
-def test_it_goes_on_from_any_position(ordered: bool, samples_per_order: int, nows: list[float], cut: int) -> None:
+def test_it_goes_on_from_any_position(ordered: bool, spec: dict, nows: list[float], cut: int) -> None:
     timeline = Timeline("a", (Change(20.0, "b", 40.0), Change(90.0, "a")))
     nows.sort()
-    unbroken = stream(ordered, timeline, samples_per_order=samples_per_order)
+    unbroken = stream(ordered, timeline, **spec)
     expected = [unbroken.take(now) for now in nows]
-    first = stream(ordered, timeline, samples_per_order=samples_per_order)
+    first = stream(ordered, timeline, **spec)
     parts = [first.take(now) for now in nows[:cut]]
-    second = stream(ordered, timeline, samples_per_order=samples_per_order)
+    second = stream(ordered, timeline, **spec)
     second.position = first.position
     parts += [second.take(now) for now in nows[cut:]]
     assert joined(parts) == joined(expected)
     assert second.position == unbroken.position
 
 
-@given(st.lists(st.floats(0, 300), min_size=1, max_size=12))
-def test_it_does_not_matter_how_often_it_is_asked(nows: list[float]) -> None:
-    timeline = Timeline("a", (Change(20.0, "b", 40.0),))
+@pytest.mark.parametrize("spec", [{}, *KINDS[2:]], ids=str)
+@given(nows=st.lists(st.floats(0, 300), min_size=1, max_size=12))
+def test_it_does_not_matter_how_often_it_is_asked(spec: dict, nows: list[float]) -> None:
+    timeline = Timeline("a", (Change(20.0, "b", 40.0), Change(100.0, "few", 10.0)))
+    concepts = {"a": data(), "b": data(1), "few": few(ROWS[:3])}
     nows.sort()
-    asked, once = stream(timeline=timeline), stream(timeline=timeline)
+    asked, once = (stream(timeline=timeline, concepts=concepts, rate=2.0, **spec) for _ in range(2))
     assert joined([asked.take(now) for now in nows]) == joined([once.take(nows[-1])])
 
 
@@ -141,7 +182,7 @@ def test_a_gradual_change_mixes_two_concepts() -> None:
 def test_what_it_yields_may_be_changed_without_changing_the_data() -> None:
     concepts = {"a": data(), "b": data(1)}
     for timeline in (Timeline("a"), Timeline("a", (Change(5.0, "b"),))):
-        one = SimulatedStream(concepts, ROWS, timeline, 1.0)
+        one = stream(timeline=timeline, rate=1.0, concepts=concepts)
         one.take(20.0).x[:] = -1
     assert (concepts["a"].x >= 0).all()
     assert (concepts["b"].x >= 1000).all()
@@ -160,3 +201,53 @@ def test_its_types_are_those_that_devices_expect() -> None:
         assert samples.y.dtype == np.int64
         assert samples.seconds.dtype == np.float64
         assert samples.x.shape == (len(samples), 1)
+
+
+# --- Concepts that are about which samples are drawn ----------------------------------------------------------------
+
+
+def test_rows_are_drawn_as_often_as_they_weigh() -> None:
+    concept = few(ROWS[:2], others=0.25)
+    rows = stream(rate=100.0, concepts={"a": concept}).take(400.0).x.ravel().astype(int)
+    counts = np.array([np.count_nonzero(rows == row) for row in ROWS])
+    assert counts.sum() == len(rows)
+    np.testing.assert_allclose(counts / len(rows), np.where(np.arange(11) < 2, 1, 0.25) / 4.25, atol=0.01)
+
+
+def test_what_a_device_has_not_comes_from_everybody() -> None:
+    rows = np.array([1, 2, 5])
+    everybody = Pool(np.arange(6))
+    timeline = Timeline("a", (Change(50.0, "few"),))
+    one = stream(timeline=timeline, rate=2.0, concepts={"a": data(), "few": few(rows)}, everybody=everybody)
+    samples = one.take(100.0)
+    seen = samples.x.ravel().astype(int)
+    assert set(seen[samples.seconds < 50]) == set(ROWS)
+    assert set(seen[samples.seconds >= 50]) == set(rows)
+
+
+def test_a_concept_of_which_all_is_held_out_is_refused() -> None:
+    one = stream(concepts={"a": few(np.array([7]))}, everybody=Pool(np.arange(6)))
+    with pytest.raises(ScenarioError, match='concept "a" leaves no sample to learn from'):
+        one.take(100.0)
+
+
+def test_rows_without_weight_are_never_drawn() -> None:
+    pool, weights = Pool(np.arange(50)), few(np.array([3, 10, 11, 49])).weights
+    concept = replace(data(), weights=weights)
+    for chance in (0.0, 0.25, 0.5, np.nextafter(1, 0)):
+        (row,) = pool.draw("c", concept, np.array([chance]))
+        assert weights[row] == 1
+
+
+# --- Labels ---------------------------------------------------------------------------------------------------------
+
+
+def test_labels_at_once_need_no_times() -> None:
+    assert stream().take(100.0).label_seconds is None
+
+
+def test_labels_come_later_or_never() -> None:
+    samples = stream(rate=20.0, label_delay_seconds=30.0, label_fraction=0.7).take(500.0)
+    late = samples.label_seconds - samples.seconds
+    assert np.isinf(late).mean() == pytest.approx(0.3, abs=0.02)
+    np.testing.assert_allclose(late[np.isfinite(late)], 30.0)
