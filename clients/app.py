@@ -37,6 +37,9 @@ def make_client_app(open_stream: OpenStream | None = None) -> ClientApp:
 
     Notes
     -----
+    Between orders a device keeps at most so many samples as ``buffer`` in the run config says; 0, the default: any
+    number.
+
     A node is one device, or with ``devices-per-node`` above 1 in its config a gateway that hosts so many: node p has
     the devices p n, p n + 1, ..., and each of their streams is opened with its own number as ``partition-id``.
     """
@@ -47,8 +50,10 @@ def make_client_app(open_stream: OpenStream | None = None) -> ClientApp:
         config = {**context.run_config, **context.node_config}
         opener = open_stream or load_object(str(config.get("stream", "")), "stream")
         learner = learner_of(config)
+        buffer = int(config.get("buffer", 0))
         devices = {
-            name: Device.resume(context.state, learner, opener(own), name) for name, own in _devices(config).items()
+            name: Device.resume(context.state, learner, opener(own), name, buffer)
+            for name, own in _devices(config).items()
         }
         (done,) = carry_out([message], [list(devices.values())])
         reply = answer(message, done)

@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from flwr.app import ArrayRecord, ConfigRecord, RecordDict
+from flwr.app import Array, ArrayRecord, ConfigRecord, RecordDict
 
+from clients.inbox import Inbox
 from fedtp.blocks import Packed
 from fedtp.data.stream import Stream
 from fedtp.detection import make_detector
@@ -34,6 +35,8 @@ class Device:
         The optimizer's memory, packed like `weights`; empty before it first learns, and without momentum.
     detector
         A River drift detector, or None.
+    inbox
+        The samples that wait for their labels, and how many it can keep.
     """
 
     learner: Learner
@@ -41,11 +44,20 @@ class Device:
     weights: dict[str, Packed] = field(default_factory=dict)
     momentum: dict[str, Packed] = field(default_factory=dict)
     detector: Any | None = None
+    inbox: Inbox = field(default_factory=Inbox)
 
     @classmethod
-    def new(cls, learner: Learner, stream: Stream) -> Device:
-        """Return a device that has seen nothing yet and has the fleet's initial model."""
-        return cls(learner, stream, learner.initial(), {}, make_detector(learner.spec.detector, clock=1))
+    def new(cls, learner: Learner, stream: Stream, buffer: int = 0) -> Device:
+        """Return a device that has seen nothing yet and has the fleet's initial model.
+
+        Parameters
+        ----------
+        learner, stream
+            What it trains, and where its samples come from.
+        buffer
+            How many samples it can keep between orders; 0: any number.
+        """
+        return cls(learner, stream, learner.initial(), {}, make_detector(learner.spec.detector, clock=1), Inbox(buffer))
 
     def receive(self, weights: Mapping[str, Packed]) -> None:
         """Take over what the server sends of each block; a readout that does not travel stays as it is."""
@@ -63,13 +75,16 @@ class Device:
         state[name] = ConfigRecord({"position": self.stream.position, "detector": pickle.dumps(self.detector)})
         state[f"{name}-weights"] = _arrays(self.weights)
         state[f"{name}-momentum"] = _arrays(self.momentum)
+        state[f"{name}-inbox"] = ArrayRecord({key: Array(kept) for key, kept in self.inbox.to_arrays().items()})
 
     @classmethod
-    def resume(cls, state: Mapping[str, Any], learner: Learner, stream: Stream, name: str = "device") -> Device:
+    def resume(
+        cls, state: Mapping[str, Any], learner: Learner, stream: Stream, name: str = "device", buffer: int = 0
+    ) -> Device:
         """Return the device that `suspend` wrote, or a new one where nothing was written."""
         kept = state.get(name)
         if kept is None:
-            return cls.new(learner, stream)
+            return cls.new(learner, stream, buffer)
         stream.position = int(kept["position"])
         return cls(
             learner,
@@ -78,6 +93,7 @@ class Device:
             _packed(state[f"{name}-momentum"]),
             # Only this process writes `context.state`, and it never leaves the device.
             pickle.loads(kept["detector"]),
+            Inbox.from_arrays(buffer, {key: kept.numpy() for key, kept in state[f"{name}-inbox"].items()}),
         )
 
 

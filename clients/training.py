@@ -9,14 +9,16 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from clients.device import Device
+from clients.inbox import Delivery
 from fedtp.averaging import weighted_mean
 from fedtp.blocks import Packed
 from fedtp.cohort import Cohort
@@ -41,16 +43,21 @@ class Plan:
     ----------
     device, order
         Who was asked, and for what.
-    samples
-        What has arrived since it was last asked.
+    delivery
+        What has arrived since it was last asked, samples and labels.
     blocks
         Names of the blocks that it will train.
     """
 
     device: Device
     order: Order
-    samples: Samples
+    delivery: Delivery
     blocks: tuple[str, ...]
+
+    @property
+    def samples(self) -> Samples:
+        """What is scored and learnt from."""
+        return self.delivery.samples
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,7 +69,7 @@ class Outcome:
     labels
         The class of each sample, ``[samples]``.
     predicted
-        The class predicted for each before it was learnt from, ``[samples]``.
+        The class predicted for each when it was first seen, ``[samples]``.
     correct
         How many were predicted rightly.
     loss
@@ -75,6 +82,12 @@ class Outcome:
         Floating-point operations that the work took.
     bytes_up
         Size of the device's own report.
+    dropped
+        How many samples were pushed out of the device's full buffer before it could learn from them.
+    unlabelled
+        Of how many inputs, predicted now for the first time, no label will ever come.
+    label_delay_seconds
+        How long the labels of the samples took to come, s, mean.
     error
         Why the order could not be carried out; empty if it was.
     """
@@ -87,6 +100,9 @@ class Outcome:
     blocks: tuple[str, ...] = ()
     flops: float = 0.0
     bytes_up: int = 0
+    dropped: int = 0
+    unlabelled: int = 0
+    label_delay_seconds: float = 0.0
     error: str = ""
 
     @property
@@ -117,13 +133,14 @@ def plan(order: Order, device: Device) -> Plan:
             raise WireError("shape", f"the order holds {packed.size} weights for block {name!r}")
     if unknown := set(order.blocks) - set(learner.sizes):
         raise WireError("extra block", f"the order asks for unknown blocks {sorted(unknown)}")
-    samples = device.stream.take(order.now)
-    _check_samples(samples, learner)
+    arrived = device.stream.take(order.now)
+    _check_samples(arrived, learner)
+    delivery = device.inbox.take(arrived, order.now)
     device.receive(order.weights)
     freeze = learner.spec.freeze_after_seconds
     frozen = freeze is not None and order.now >= freeze
-    blocks = () if frozen or not len(samples) else tuple(n for n in learner.sizes if n in order.blocks)
-    return Plan(device, order, samples, blocks)
+    blocks = () if frozen or not len(delivery.samples) else tuple(n for n in learner.sizes if n in order.blocks)
+    return Plan(device, order, delivery, blocks)
 
 
 def _check_samples(samples: Samples, learner: Learner) -> None:
@@ -143,14 +160,29 @@ def _check_samples(samples: Samples, learner: Learner) -> None:
 
 def learn(plans: Sequence[Plan]) -> list[Outcome]:
     """Let every device predict, score and learn from its samples; return outcomes in the order of `plans`."""
+    _predict_unlabelled(plans)
     outcomes: dict[int, Outcome] = {}
-    for learner, members in _alike(plans):
-        limit = max(1, _COHORT_BYTES // (4 * learner.numbers)) if learner.stacks else 1
-        for start in range(0, len(members), limit):
-            chunk = members[start : start + limit]
-            done = _learn_together(learner, [plans[i] for i in chunk])
-            outcomes.update(zip(chunk, done, strict=True))
-    return [outcomes.get(i) or Outcome(bytes_up=_report_bytes(item)) for i, item in enumerate(plans)]
+    for learner, chunk in _cohorts(plans):
+        done = _learn_together(learner, [plans[i] for i in chunk])
+        outcomes.update(zip(chunk, done, strict=True))
+    return [outcomes.get(i) or _outcome(item) for i, item in enumerate(plans)]
+
+
+def _predict_unlabelled(plans: Sequence[Plan]) -> None:
+    """Predict the inputs whose labels are yet to come, by the models as they were sent."""
+    first_looks = [
+        replace(item, delivery=Delivery(item.delivery.unlabelled), blocks=())
+        for item in plans
+        if item.delivery.unlabelled is not None
+    ]
+    for learner, chunk in _cohorts(first_looks):
+        looking = [first_looks[i] for i in chunk]
+        cohort = _cohort(learner, len(looking))
+        cohort.load({name: _gather([item.device.weights[name] for item in looking]) for name in learner.held})
+        x, y, counts = _batches(learner, looking)
+        predicted, _ = cohort.learn(torch.from_numpy(x), torch.from_numpy(y), torch.from_numpy(counts), ())
+        for row, item in enumerate(looking):
+            item.device.inbox.note(item.samples, predicted[row, : counts[row]].numpy())
 
 
 def report(done: Sequence[tuple[Plan, Outcome]]) -> Report:
@@ -183,15 +215,18 @@ def report(done: Sequence[tuple[Plan, Outcome]]) -> Report:
     )
 
 
-def _alike(plans: Sequence[Plan]) -> Iterable[tuple[Learner, list[int]]]:
-    """Group the plans that can be carried out together: same learner, blocks and number of batches."""
+def _cohorts(plans: Sequence[Plan]) -> Iterable[tuple[Learner, list[int]]]:
+    """Group the plans with samples that can be carried out together: same learner, blocks and number of batches."""
     groups: dict[tuple[int, tuple[str, ...], int], list[int]] = defaultdict(list)
     for index, item in enumerate(plans):
         if len(item.samples):
             batches = -(-len(item.samples) // item.device.learner.spec.batch_size)
             groups[id(item.device.learner), item.blocks, batches].append(index)
     for members in groups.values():
-        yield plans[members[0]].device.learner, members
+        learner = plans[members[0]].device.learner
+        limit = max(1, _COHORT_BYTES // (4 * learner.numbers)) if learner.stacks else 1
+        for start in range(0, len(members), limit):
+            yield learner, members[start : start + limit]
 
 
 def _learn_together(learner: Learner, plans: Sequence[Plan]) -> list[Outcome]:
@@ -202,13 +237,13 @@ def _learn_together(learner: Learner, plans: Sequence[Plan]) -> list[Outcome]:
     if momentum:
         zeros = {name: np.zeros(size, np.float32) for name, size in learner.held.items()}
         cohort.load_momentum({name: np.stack([d.momentum.get(name, zeros[name]) for d in devices]) for name in zeros})
-    counts = np.array([len(item.samples) for item in plans])
-    x = np.zeros((len(plans), counts.max(), learner.features), np.float32)
-    y = np.zeros((len(plans), counts.max()), np.int64)
-    for row, item in enumerate(plans):
-        x[row, : counts[row]], y[row, : counts[row]] = item.samples.x, item.samples.y
+    x, y, counts = _batches(learner, plans)
     answers = cohort.learn(torch.from_numpy(x), torch.from_numpy(y), torch.from_numpy(counts), blocks)
     predicted, loss = (tensor.numpy() for tensor in answers)
+    for row, item in enumerate(plans):
+        if item.delivery.predicted is not None:  # what was seen before is scored by what was said then
+            late = np.flatnonzero(item.delivery.predicted >= 0)
+            predicted[row, late] = item.delivery.predicted[late]
     wrong = predicted != y
     correct = counts - np.count_nonzero(wrong & (np.arange(wrong.shape[1]) < counts[:, None]), axis=1)
     for name in blocks:
@@ -218,21 +253,47 @@ def _learn_together(learner: Learner, plans: Sequence[Plan]) -> list[Outcome]:
             device.weights[name] = packed[row]
             if buffers is not None:
                 device.momentum[name] = buffers[row]
-    flops = learner.flops(blocks) * (learner.spec.epochs if blocks else 1)
     rows = zip(plans, counts.tolist(), correct.tolist(), loss.tolist(), strict=True)
     return [
-        Outcome(
-            item.samples.y,
-            predicted[row, :count],
-            right,
-            mean,
-            detect(item.device.detector, wrong[row, :count].tolist()),
-            blocks,
-            float(count * flops),
-            _report_bytes(item),
+        _outcome(
+            item,
+            labels=item.samples.y,
+            predicted=predicted[row, :count],
+            correct=right,
+            loss=mean,
+            detections=detect(item.device.detector, wrong[row, :count].tolist()),
+            blocks=blocks,
         )
         for row, (item, count, right, mean) in enumerate(rows)
     ]
+
+
+def _outcome(item: Plan, **came: Any) -> Outcome:
+    """Return what came of a plan, with what that cost and what the delivery says."""
+    learner, delivery, blocks = item.device.learner, item.delivery, item.blocks
+    flops = len(item.samples) * learner.flops(blocks) * (learner.spec.epochs if blocks else 1)
+    if delivery.unlabelled is not None:
+        flops += len(delivery.unlabelled) * learner.flops(())
+    return Outcome(
+        **came,
+        flops=float(flops),
+        bytes_up=_report_bytes(item),
+        dropped=delivery.dropped,
+        unlabelled=delivery.never_labelled,
+        label_delay_seconds=delivery.label_delay_seconds,
+    )
+
+
+def _batches(
+    learner: Learner, plans: Sequence[Plan]
+) -> tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.int64]]:
+    """Return the plans' inputs and labels, padded to one length, and how many each has."""
+    counts = np.array([len(item.samples) for item in plans])
+    x = np.zeros((len(plans), counts.max(), learner.features), np.float32)
+    y = np.zeros((len(plans), counts.max()), np.int64)
+    for row, item in enumerate(plans):
+        x[row, : counts[row]], y[row, : counts[row]] = item.samples.x, item.samples.y
+    return x, y, counts
 
 
 def _report_bytes(item: Plan) -> int:

@@ -238,20 +238,25 @@ def timelines(
     rng
         Draws the devices, their times, and their concepts where there is a choice.
     """
-    changes: list[list[Change]] = [[] for _ in range(devices)]
+    starts: list[list[tuple[float, DriftSpec]]] = [[] for _ in range(devices)]
     for drift in drifts:
         order = rng.permutation(devices)[: max(1, round(drift.fraction * devices))]
         delays = rng.random(devices) * drift.stagger_seconds
         if drift.groups:
-            delays[order] = drift.stagger_seconds * (np.arange(len(order)) * drift.groups // len(order)) / drift.groups
-        for device in np.sort(order):
-            start = drift.at_seconds + float(delays[device])
-            if start < duration:
-                before = _in_order(initial, changes[device]).last(start)
-                changes[device] += itertools.takewhile(
-                    lambda change: change.at_seconds < duration, _changes(drift, start, before, rng)
-                )
-    return [_in_order(initial, found) for found in changes]
+            delays[order] = np.arange(len(order)) * drift.groups // len(order) * drift.stagger_seconds / drift.groups
+        for device in order:
+            starts[device].append((drift.at_seconds + float(delays[device]), drift))
+    return [_timeline(initial, found, duration, rng) for found in starts]
+
+
+def _timeline(
+    initial: str, starts: Sequence[tuple[float, DriftSpec]], duration: float, rng: np.random.Generator
+) -> Timeline:
+    line = Timeline(initial)
+    for start, drift in sorted(starts, key=lambda pair: pair[0]):
+        changes = itertools.takewhile(lambda c: c.at_seconds < duration, _changes(drift, start, line.last(start), rng))
+        line = Timeline(initial, tuple(sorted([*line.changes, *changes], key=lambda change: change.at_seconds)))
+    return line
 
 
 def matrix_timelines(matrix: DriftMatrixSpec, devices: int, duration: float) -> list[Timeline]:
@@ -275,10 +280,6 @@ def matrix_timelines(matrix: DriftMatrixSpec, devices: int, duration: float) -> 
         changes = [Change(number * step, names[number]) for number in turns if number * step < duration]
         columns.append(Timeline(names[0], tuple(changes)))
     return [columns[device % len(columns)] for device in range(devices)]
-
-
-def _in_order(initial: str, changes: Sequence[Change]) -> Timeline:
-    return Timeline(initial, tuple(sorted(changes, key=lambda change: change.at_seconds)))
 
 
 def _changes(drift: DriftSpec, start: float, before: str, rng: np.random.Generator) -> Iterator[Change]:

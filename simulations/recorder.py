@@ -30,6 +30,9 @@ _DEVICES = {
     "correct": pl.Int64,
     "loss": pl.Float64,
     "detections": pl.Int64,
+    "dropped": pl.Int64,
+    "unlabelled": pl.Int64,
+    "label_delay_seconds": pl.Float64,
     "bytes_up": pl.Int64,
     "bytes_down": pl.Int64,
     "joules": pl.Float64,
@@ -43,7 +46,7 @@ _ROUNDS = {
     **dict.fromkeys(["orders", "accepted", "refused", "late", "lost", "empty", "samples", "correct"], pl.Int64),
     "accuracy": pl.Float64,
     "loss": pl.Float64,
-    **dict.fromkeys(["drifts", "detections", "bytes_up", "bytes_down"], pl.Int64),
+    **dict.fromkeys(["drifts", "detections", "dropped", "unlabelled", "bytes_up", "bytes_down"], pl.Int64),
     "joules": pl.Float64,
 }
 _EVENTS = {
@@ -54,6 +57,10 @@ _EVENTS = {
     "concept": pl.String,
     "detected": pl.Boolean,
 }
+
+
+#: What a round adds up of its orders, beside samples.
+_SUMS = ("detections", "dropped", "unlabelled", "bytes_up", "bytes_down", "joules")
 
 
 class Recorder:
@@ -76,6 +83,7 @@ class Recorder:
         self._confusion: NDArray[np.int64] = np.zeros((classes, classes), np.int64)
         self._last_label: dict[int, int] = {}
         self._same = 0
+        self._label_delay = 0.0
         self._window = DETECTION_WINDOW_ROUNDS * world.scenario.server.round_seconds
         self._drift_times = np.array(
             [change.at_seconds for line in world.timelines for change in line.changes], dtype=np.float64
@@ -112,7 +120,7 @@ class Recorder:
                 "accuracy": correct / samples if samples else None,
                 "loss": sum(value * n for value, n in losses) / learnt if learnt else None,
                 "drifts": int(np.count_nonzero((self._drift_times >= start) & (self._drift_times < end))),
-                **{name: sum(column[name]) for name in ("detections", "bytes_up", "bytes_down", "joules")},
+                **{name: sum(column[name]) for name in _SUMS},
             }
         )
 
@@ -161,6 +169,9 @@ class Recorder:
             "rounds": len(self._rounds),
             "client_rounds": self.total("orders"),
             "samples": samples,
+            "samples_dropped": self.total("dropped"),
+            "samples_unlabelled": self.total("unlabelled"),
+            "label_delay_seconds": self._label_delay / samples if samples else None,
             "virtual_seconds": self._rounds[-1]["ended_seconds"],
             "bytes_up": self.total("bytes_up"),
             "bytes_down": self.total("bytes_down"),
@@ -203,6 +214,9 @@ class Recorder:
             outcome.correct,
             outcome.loss if math.isfinite(outcome.loss) else None,
             len(outcome.detections),
+            outcome.dropped,
+            outcome.unlabelled,
+            outcome.label_delay_seconds if outcome.samples else None,
             errand.bytes_up,
             errand.bytes_down,
             errand.joules,
@@ -216,6 +230,7 @@ class Recorder:
         if not scored:
             return
         for device, outcome in scored:
+            self._label_delay += outcome.label_delay_seconds * outcome.samples
             y = outcome.labels
             self._same += int(np.count_nonzero(y[1:] == y[:-1])) + (self._last_label.get(device) == int(y[0]))
             self._last_label[device] = int(y[-1])

@@ -50,8 +50,8 @@ class Progress:
 
 def inline(world: World) -> Executor:
     """Return the executor that learns in this process."""
-    learner = learner_of(world.run_config())
-    return InlineExecutor(lambda device: Device.new(learner, world.stream(device)))
+    learner, buffer = learner_of(world.run_config()), world.scenario.arrival.buffer
+    return InlineExecutor(lambda device: Device.new(learner, world.stream(device), buffer))
 
 
 def simulate(

@@ -108,6 +108,7 @@ class World:
         return {
             **self.scenario.learner.to_config(),
             **self.scenario.server.to_config(),
+            "buffer": self.scenario.arrival.buffer,
             "features": self.learner.features,
             "classes": self.learner.classes,
         }

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Protocol
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,6 +34,21 @@ class Samples:
 
     def __len__(self) -> int:
         return len(self.y)
+
+    def rows(self, index: NDArray[np.int64] | NDArray[np.bool_] | slice) -> Samples:
+        """Return some of them."""
+        return Samples(**{name: column[index] for name, column in self.columns().items()})
+
+    @staticmethod
+    def join(parts: Sequence[Samples]) -> Samples:
+        """Return samples one after another; all parts must have the same columns."""
+        columns = [part.columns() for part in parts]
+        return Samples(**{name: np.concatenate([column[name] for column in columns]) for name in columns[0]})
+
+    def columns(self) -> dict[str, Any]:
+        """Return the arrays that there are, by name."""
+        found = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {name: column for name, column in found.items() if column is not None}
 
 
 class Stream(Protocol):

@@ -16,6 +16,7 @@ from fedtp.data import DataSet
 from fedtp.errors import FedtpError
 from fedtp.learner import learner_of
 from fedtp.wire import Order, Report
+from simulations.arrivals import Constant, Labels
 from simulations.drift import Change, Timeline
 from simulations.executors import InlineExecutor
 from simulations.flower import make_context
@@ -28,30 +29,41 @@ ASKED = [("0", "2"), ("0",), ("0", "2"), (), ("2",), ("0", "2")]
 
 
 @pytest.fixture
-def open_stream(samples):
-    """Streams of unequal rates, one of them too slow to bring anything most of the time; errors jump when labels do."""
+def make_open(samples):
+    """Make what opens streams, of labels that come at once or late.
+
+    Streams of unequal rates, one of them too slow to bring anything most of the time; errors jump when labels do.
+    """
     drawn = samples(400, seed=5)
     data = DataSet("toy", drawn.x, drawn.y, ("a", "b", "c"), (6,), tuple("uvwxyz"))
     turned = DataSet("toy", drawn.x, (drawn.y + 1) % 3, data.classes, data.shape, data.feature_names)
     shares = np.array_split(np.random.default_rng(0).permutation(400), DEVICES)
 
-    def open_(config):
-        device = int(config["partition-id"])
-        return SimulatedStream(
-            {"before": data, "after": turned},
-            shares[device],
-            Timeline("before", (Change(150.0, "after"),)),
-            0.004 if device == 6 else 0.1 + 0.4 * device,
-            start_seconds=-ROUND_SECONDS,
-            seed=1,
-            device=device,
-        )
+    def make(labels: Labels | None = None):
+        def open_(config):
+            device = int(config["partition-id"])
+            return SimulatedStream(
+                {"before": data, "after": turned},
+                shares[device],
+                Timeline("before", (Change(150.0, "after"),)),
+                Constant(0.004 if device == 6 else 0.1 + 0.4 * device, 0.5, -ROUND_SECONDS),
+                labels=labels,
+                seed=1,
+                device=device,
+            )
 
-    return open_
+        return open_
+
+    return make
 
 
-def run_config(learner) -> dict[str, bool | int | float | str]:
-    return {**learner.spec.to_config(), "features": 6, "classes": 3}
+@pytest.fixture
+def open_stream(make_open):
+    return make_open()
+
+
+def run_config(learner, buffer: int = 0) -> dict[str, bool | int | float | str]:
+    return {**learner.spec.to_config(), "features": 6, "classes": 3, "buffer": buffer}
 
 
 def replies(messages: list[Message], devices: list[Device]) -> list[Message]:
@@ -63,10 +75,11 @@ def replies(messages: list[Message], devices: list[Device]) -> list[Message]:
 class Apps:
     """A ClientApp per node; context and messages cross the wire before and after every call."""
 
-    def __init__(self, learner, open_stream) -> None:
+    def __init__(self, learner, open_stream, buffer: int = 0) -> None:
         self.app = make_client_app(open_stream)
         self.contexts = {
-            node: make_context(run_config(learner), node, {"partition-id": node - 1}) for node in range(1, DEVICES + 1)
+            node: make_context(run_config(learner, buffer), node, {"partition-id": node - 1})
+            for node in range(1, DEVICES + 1)
         }
 
     def __call__(self, messages: list[Message]) -> list[Message]:
@@ -100,13 +113,17 @@ class Apps:
         {"adaptor": "scale-shift", "readout": "learnt"},
         {"adaptor": "bottleneck", "momentum": 0.9, "lr": 0.1, "detector": "none"},
         {"adaptor": "low-rank", "readout": "shared", "momentum": 0.9, "lr": 0.1},
+        {"labels": Labels(40.0, "exponential", 0.8)},
+        {"labels": Labels(90.0), "buffer": 30, "epochs": 2, "detector": "none"},
     ],
     ids=lambda settings: " ".join(map(str, settings)) or "plain",
 )
-def test_it_does_what_a_cohort_does(make_learner, open_stream, send, settings) -> None:
+def test_it_does_what_a_cohort_does(make_learner, make_open, send, settings) -> None:
+    settings = dict(settings)
+    open_stream, buffer = make_open(settings.pop("labels", None)), settings.pop("buffer", 0)
     learner = make_learner(**settings)
-    apps = Apps(learner, open_stream)
-    inline = InlineExecutor(lambda device: Device.new(learner, open_stream({"partition-id": device})))
+    apps = Apps(learner, open_stream, buffer)
+    inline = InlineExecutor(lambda device: Device.new(learner, open_stream({"partition-id": device}), buffer))
     devices = {}
     weights = learner.initial_weights()
     detections = 0
@@ -129,6 +146,9 @@ def test_it_does_what_a_cohort_does(make_learner, open_stream, send, settings) -
             device = devices[node] = inline._device(node - 1)
             resumed = apps.device(node, open_stream)
             assert resumed.stream.position == device.stream.position
+            mine, other = device.inbox.to_arrays(), resumed.inbox.to_arrays()
+            assert list(mine) == list(other)
+            assert all(np.array_equal(mine[name], other[name]) for name in mine)
             for kept in ("weights", "momentum"):
                 ours, theirs = getattr(device, kept), getattr(resumed, kept)
                 assert list(ours) == list(theirs)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -224,3 +225,52 @@ def test_what_cannot_be_learnt_from_is_refused_with_a_sentence(make_learner, mak
         plan(make_order(learner, weights=weights), device)
     for name, packed in learner.initial_weights().items():
         np.testing.assert_array_equal(device.weights[name], packed)
+
+
+# --- Late labels and full buffers -----------------------------------------------------------------------------------
+
+
+def test_a_late_label_is_scored_by_the_first_prediction_and_learnt_from_then(
+    make_learner, make_order, stream, samples
+) -> None:
+    """The label of every second sample comes an order later; the model has been exchanged by then."""
+    learner = make_learner(batch_size=4)
+    drawn = samples(12)
+    late = np.where(np.arange(12) % 2, 100.0, 0.0)
+    device = Device.new(learner, stream([replace(drawn, seconds=np.zeros(12), label_seconds=late)]))
+    before = learner.initial_weights()
+    (first,) = learn([plan(make_order(learner, now=50.0), device)])
+    assert first.labels.tolist() == drawn.y[::2].tolist()
+    assert report([(plan(make_order(learner, now=60.0), device), first)]).samples == 6
+
+    after = {name: -weights for name, weights in before.items()}
+    (second,) = learn([plan(make_order(learner, now=110.0, weights=after), device)])
+    assert second.labels.tolist() == drawn.y[1::2].tolist()
+    assert second.label_delay_seconds == 100.0
+    then = Samples(drawn.x[1::2], drawn.y[1::2], np.zeros(6))
+    predicted, _ = reference(learner, before, then, (), epochs=1, batch_size=4)
+    assert second.predicted.tolist() == predicted
+    assert second.correct == np.sum(drawn.y[1::2] == predicted)
+    _, weights = reference(learner, after, then, ("0", "2"), epochs=1, batch_size=4)
+    for name, packed in weights.items():
+        np.testing.assert_allclose(device.weights[name], packed, rtol=1e-4, atol=1e-6)
+
+
+def test_inputs_without_labels_are_predicted_at_the_cost_of_a_look(make_learner, make_order, stream, samples) -> None:
+    learner = make_learner()
+    never = replace(samples(9), label_seconds=np.full(9, np.inf))
+    device = Device.new(learner, stream([never]))
+    (outcome,) = learn([plan(make_order(learner), device)])
+    assert (outcome.samples, outcome.unlabelled, outcome.dropped) == (0, 9, 0)
+    assert outcome.flops == 9 * learner.flops(())
+    assert outcome.blocks == ()
+    assert len(device.inbox.waiting) == 0
+
+
+def test_a_device_tells_what_its_buffer_dropped(make_learner, make_order, stream, samples) -> None:
+    learner = make_learner()
+    device = Device.new(learner, stream([samples(9), samples(3)]), buffer=4)
+    (full,), (small,) = (learn([plan(make_order(learner), device)]) for _ in range(2))
+    assert (full.samples, full.dropped) == (4, 5)
+    assert full.labels.tolist() == samples(9).y[5:].tolist()
+    assert (small.samples, small.dropped) == (3, 0)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -132,6 +133,21 @@ def test_the_summary_adds_up_the_rounds(recorder: Recorder) -> None:
     assert summary["orders_empty"] == 1
     assert summary["virtual_seconds"] == 110.0
     assert summary["detection_window_seconds"] == DETECTION_WINDOW_ROUNDS * 60.0
+
+
+def test_what_became_of_samples_that_were_not_learnt_at_once_is_counted() -> None:
+    recorder = Recorder(world())
+    late = replace(outcome([0, 1], [0, 0]), dropped=3, unlabelled=5, label_delay_seconds=30.0)
+    none = Outcome(dropped=1, unlabelled=2)
+    play(recorder, 1, [errand(1, late), errand(2, none)], {1: ACCEPTED, 2: EMPTY})
+    play(recorder, 2, [errand(1, replace(outcome([0] * 4, [0] * 4), label_delay_seconds=90.0))], {1: ACCEPTED})
+    rows, rounds, summary = recorder.devices(), recorder.rounds(), recorder.summary()
+    assert rows["dropped"].to_list() == [3, 1, 0]
+    assert rows["unlabelled"].to_list() == [5, 2, 0]
+    assert rows["label_delay_seconds"].to_list() == [30.0, None, 90.0]
+    assert (rounds["dropped"].to_list(), rounds["unlabelled"].to_list()) == ([4, 0], [7, 0])
+    assert (summary["samples_dropped"], summary["samples_unlabelled"]) == (4, 7)
+    assert summary["label_delay_seconds"] == pytest.approx((2 * 30 + 4 * 90) / 6)
 
 
 def test_kappa_is_that_of_all_predictions(recorder: Recorder) -> None:

@@ -23,6 +23,11 @@ MEASURES: tuple[tuple[str, str], ...] = (
         "Kappa_t",
         "The same against the predictor that repeats the last label: 1 is perfect, 0 is no better.",
     ),
+    (
+        "Dropped, unlabelled",
+        "Samples that a device's full buffer lost before they were learnt from; inputs whose label never comes. A "
+        "sample whose label comes late is scored by what was predicted when its input was first seen.",
+    ),
     ("True drift", "A device begins to see another concept; every device that drifts counts."),
     (
         "Drift detected",

@@ -97,11 +97,24 @@ def _cards(results: FleetResults) -> list[Card]:
         Card("Updates refused", count(number("updates_refused")), "by a check of the server"),
         Card("Updates late", count(number("updates_late")), "after the deadline"),
         Card("Updates lost", count(number("updates_lost")), "never arrived"),
+        *_sample_cards(results),
         Card("Virtual time", duration(number("virtual_seconds")), "that the fleet lived through"),
         Card("Wall time", duration(number("wall_seconds")), "that the computer took"),
         Card("Traffic up", data_size(number("bytes_up")), "devices to server"),
         Card("Traffic down", data_size(number("bytes_down")), "server to devices"),
         Card("Energy", energy(number("joules")), "all devices"),
+    ]
+
+
+def _sample_cards(results: FleetResults) -> list[Card]:
+    """Tell of samples whose labels were late or missing, and of those that no buffer held, if there were any."""
+    dropped, unlabelled, delay = (
+        results.number(key) for key in ("samples_dropped", "samples_unlabelled", "label_delay_seconds")
+    )
+    return [
+        *([Card("Samples dropped", count(dropped), "pushed out of full buffers")] if dropped else []),
+        *([Card("Samples unlabelled", count(unlabelled), "predicted, and never learnt")] if unlabelled else []),
+        *([Card("Label delay", duration(delay), "from a sample to its label, mean")] if delay else []),
     ]
 
 

@@ -87,6 +87,14 @@ def test_axes_have_titles(page):
             assert all(titles.values()) or of_classes
 
 
+def test_cards_tell_of_samples_that_were_not_learnt_at_once_if_there_were_any(fleet, read):
+    told = {"samples_dropped": 1234, "samples_unlabelled": 0, "label_delay_seconds": 90.0}
+    found = cards(read(fleet_report(replace(fleet, summary={**fleet.summary, **told}))))
+    assert found["Samples dropped"] == "1,234"
+    assert found["Label delay"] == "1 min 30 s"
+    assert "Samples unlabelled" not in found
+
+
 def test_cards_say_what_the_summary_says(page, fleet):
     summary = fleet.summary
     assert cards(page) == {
