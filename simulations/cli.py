@@ -134,10 +134,9 @@ def _lines(summary: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     yield "false alarms", f"{summary['false_alarms']:,}"
     fates = ("accepted", "refused", "late", "lost")
     yield "updates", ", ".join(f"{summary[f'updates_{fate}']:,} {fate}" for fate in fates)
-    if summary["samples_dropped"]:
-        yield "samples dropped", f"{summary['samples_dropped']:,}"
-    if summary["samples_unlabelled"]:
-        yield "samples unlabelled", f"{summary['samples_unlabelled']:,}"
+    for fate in ("dropped", "unlabelled"):
+        if summary[f"samples_{fate}"]:
+            yield f"samples {fate}", f"{summary[f'samples_{fate}']:,}"
     if summary["label_delay_seconds"]:
         yield "label delay", _duration(summary["label_delay_seconds"])
     yield "bytes up, down", f"{_bytes(summary['bytes_up'])}, {_bytes(summary['bytes_down'])}"

@@ -49,8 +49,6 @@ class ArrivalSpec(Table):
     def _fits_kind(self) -> Self:
         found = []
         if self.kind != "constant" and self.samples_per_order:
-            text = (
-                f'kind is "{self.kind}", but with samples_per_order every order finds the same: leave out one of them'
-            )
+            text = f'kind is "{self.kind}", but samples_per_order says what every order finds: leave out one of them'
             found.append(Problem(("kind",), text))
         return or_conflict(self, found)

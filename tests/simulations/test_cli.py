@@ -28,6 +28,9 @@ SUMMARY = {
     "drifts_true": 20,
     "drifts_detected": 15,
     "false_alarms": 2,
+    "samples_dropped": 4321,
+    "samples_unlabelled": 0,
+    "label_delay_seconds": 90.0,
     "updates_accepted": 1200,
     "updates_refused": 1,
     "updates_late": 2,
@@ -129,12 +132,15 @@ def test_simulate(monkeypatch: pytest.MonkeyPatch, simulation: FakeSimulation, t
         "0.8123",
         "0.9000",
         "15 of 20",
+        "samples dropped        4,321",
+        "label delay            0:01:30",
         "1,200 accepted",
         "12.3 MB, 999 B",
         "1:00:00",
         "learnt",
     ):
         assert text in result.stdout
+    assert "unlabelled" not in result.stdout
     assert result.stderr == ""
 
 

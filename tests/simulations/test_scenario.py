@@ -312,6 +312,89 @@ def test_refused_settings(override: str, message: str) -> None:
     assert "\n" not in text.removeprefix(f"--set {override}: ")
 
 
+MATRIX = "drift_matrix={matrix = 'W', concepts = ['initial', 'initial']}"
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("drift_matrix.matrix=Z", 'drift_matrix.matrix is "Z", but must be "A", "B", "C" or "W" or a list'),
+        ('drift_matrix.matrix=["01", "1"]', "drift_matrix.matrix must be rows of digits, all of one length"),
+        ('drift_matrix.matrix=["0x"]', "drift_matrix.matrix must be rows of digits, all of one length"),
+        ("drift_matrix.matrix=[]", "drift_matrix.matrix must be rows of digits, all of one length"),
+        ('drift_matrix.matrix=[""]', "drift_matrix.matrix must be rows of digits, all of one length"),
+        (
+            'drift_matrix.concepts=["initial"]',
+            "concepts has 1 entries, but the matrix speaks of concept 1, counted from 0",
+        ),
+        ('drift_matrix.concepts=["initial", "b"]', 'drift_matrix.concepts is "b", but the concepts are "initial"'),
+        (
+            "drift=[{kind = 'sudden', concept = 'initial', at_seconds = 10}]",
+            "drift_matrix is given, and drift too: leave out one of them",
+        ),
+    ],
+)
+def test_refused_matrices(override: str, message: str) -> None:
+    assert message in refusal(MATRIX, override)
+
+
+@pytest.mark.parametrize(
+    ("data", "concept", "needs"),
+    [
+        ("sea", "{kind = 'blur', sigma_pixels = 1}", '"blur", which needs images'),
+        (
+            "sea",
+            "{kind = 'chain', concepts = [{kind = 'brightness', change = 0.5}]}",
+            '"brightness", which needs images',
+        ),
+        ("digits", "{kind = 'stuck', value = 1}", '"stuck", which needs a table of features'),
+        ("digits", "{kind = 'groups', groups = ['theo']}", '"groups", which needs groups of samples'),
+        ("elec2", "{kind = 'prior', weights = {'0' = 2}}", '"prior", which needs unordered samples'),
+    ],
+)
+def test_concepts_that_do_not_suit_the_data(data: str, concept: str, needs: str) -> None:
+    text = refusal(f"data.name={data}", f"concepts.a={concept}")
+    assert f'concepts.a.kind is {needs} and does not suit the data set "{data}"' in text
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        (MATRIX,),
+        ("drift_matrix={matrix = ['01', '10'], concepts = ['initial', 'initial'], step_seconds = 7}",),
+        ("drift=[{kind = 'incremental', concept = 'initial', at_seconds = 1, width_seconds = 2}]",),
+        (
+            "drift=[{kind = 'random', concept = ['initial', 'b'], at_seconds = 1, period_seconds = 2}]",
+            "concepts.b.kind=blur",
+            "concepts.b.sigma_pixels=1",
+        ),
+        ("concepts.b={kind = 'chain', concepts = [{kind = 'prior', weights = {'3' = 2}}, {kind = 'identity'}]}",),
+        ("arrival.kind=bursts", "arrival.buffer=30", "arrival.label_fraction=0.5", "arrival.label_delay=exponential"),
+    ],
+)
+def test_what_is_written_is_read_again(settings: tuple[str, ...]) -> None:
+    scenario = small(*settings)
+    assert Scenario.from_toml(scenario.to_toml()) == scenario
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("arrival.kind=bursty", 'must be "constant", "poisson" or "bursts"; did you mean "bursts"?'),
+        ("arrival.burst_samples=1", "arrival.burst_samples is 1, but must be a finite number, above 1"),
+        ("arrival.label_fraction=0", "arrival.label_fraction is 0, but must be a finite number, above 0 and at most 1"),
+        ("arrival.buffer=-1", "arrival.buffer is -1, but must be a whole number from 0"),
+    ],
+)
+def test_refused_arrivals(override: str, message: str) -> None:
+    assert message in refusal(override)
+
+
+def test_samples_arrive_by_the_order_or_by_themselves() -> None:
+    text = refusal("arrival.samples_per_order=5", "arrival.kind=poisson")
+    assert 'arrival.kind is "poisson", but samples_per_order says what every order finds' in text
+
+
 DRIFT = "drift=[{kind = 'sudden', concept = 'initial', at_seconds = 10}]"
 
 
@@ -331,6 +414,12 @@ DRIFT = "drift=[{kind = 'sudden', concept = 'initial', at_seconds = 10}]"
         ),
         ("drift.0.fraction=0", "drift.0.fraction is 0, but must be a finite number, above 0 and at most 1"),
         ("drift.0.stagger_seconds=-1", "drift.0.stagger_seconds is -1, but must be a finite number from 0"),
+        ("drift.0.groups=3", "drift.0.groups is 3, but stagger_seconds is 0: all drift in step"),
+        ("drift.0.kind=random", "drift.0.concept must be a list of at least 2"),
+        ("drift.0.kind=incremental", "drift.0.width_seconds is missing: an incremental drift needs a time above 0"),
+        ("drift.0.steps=5", 'drift.0.steps is 5, but only "incremental" drifts have one: leave it out'),
+        ("drift.0.concept=[]", "drift.0.concept is [], but must be a list"),
+        ('drift.0.concept=["initial", "c"]', 'drift.0.concept is "c", but the concepts are'),
     ],
 )
 def test_refused_drifts(override: str, message: str) -> None:

@@ -348,6 +348,8 @@ def test_mnist_from_the_users_folder(small) -> None:
 def test_every_shipped_scenario_runs(name: str) -> None:
     if name == "elec2-fleet" and not os.environ.get("RIVER_DATA"):
         pytest.skip("RIVER_DATA names no folder with Elec2 in it")
+    if name == "speakers-come-and-go" and not os.environ.get("FEDTP_DATA"):
+        pytest.skip("FEDTP_DATA names no folder with spoken digits in it")
     run = simulate(Scenario.load(name, ["server.rounds=2", "drift=[]"]))
     assert run.summary["samples"] > 0
     assert run.summary["scenario"] == name
@@ -537,3 +539,30 @@ def test_pretrained_weights_that_are_not_there_are_refused_with_a_sentence(small
     with pytest.raises(FedtpError, match="no-such-file") as caught:
         simulate(small("learner.pretrained=no-such-file"))
     assert len(str(caught.value).splitlines()) == 1
+
+
+# --- Buffers and labels ---------------------------------------------------------------------------------------------
+
+
+def test_every_sample_has_one_fate(small) -> None:
+    """It is scored, dropped, without a label for ever, or waits for its label at the end."""
+    run = simulate(small("arrival.rate=1", "arrival.buffer=40", "arrival.label_fraction=0.7", "server.rounds=5"))
+    world = World(run.scenario)
+    arrived = sum(len(world.stream(device).take(4 * 60.0)) for device in range(5))
+    told = run.summary
+    assert told["samples_dropped"] > 0
+    assert told["samples_unlabelled"] > 0
+    assert told["samples"] + told["samples_dropped"] + told["samples_unlabelled"] == arrived
+    assert run.devices["samples"].max() <= 40
+
+
+def test_late_labels_are_scored_later_and_not_lost(small) -> None:
+    settings = ("arrival.rate=1", "server.rounds=6")
+    prompt = simulate(small(*settings))
+    late = simulate(small(*settings, "arrival.label_delay_seconds=90"))
+    assert late.rounds["samples"][0] == 0
+    assert late.rounds["samples"][1] == pytest.approx(prompt.rounds["samples"][0] / 2, abs=10)
+    assert late.summary["label_delay_seconds"] == pytest.approx(90.0)
+    assert prompt.summary["label_delay_seconds"] == 0
+    assert late.summary["samples"] == pytest.approx(prompt.summary["samples"] * 4.5 / 6, rel=0.02)
+    assert (late.summary["samples_dropped"], late.summary["samples_unlabelled"]) == (0, 0)

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from clients.device import Device
-from fedtp.data import load
+from fedtp.data import Rotation, apply, load
 from fedtp.errors import DataError, ScenarioError
 from fedtp.learner import learner_of
 from simulations.drift import Timeline
@@ -41,6 +41,27 @@ count = 4
 """
 
 
+FEW_CLASSES = """
+[concepts.few]
+kind = "prior"
+weights = { "3" = 1, "8" = 3 }
+others = 0
+[[drift]]
+kind = "sudden"
+concept = "few"
+at_seconds = 120
+"""
+
+TURNING = """
+[[drift]]
+kind = "incremental"
+concept = "turned"
+at_seconds = 120
+width_seconds = 60
+steps = 3
+"""
+
+
 def taken(world: World, device: int, now: float = 1e5) -> np.ndarray:
     return world.stream(device).take(now).x
 
@@ -57,8 +78,9 @@ def rows_in(inputs: np.ndarray, x: np.ndarray) -> set[int]:
         lambda small: small(toml=DRIFT),
         lambda small: small("partition.kind=dirichlet", "partition.quantity_sigma=1.0", toml=DRIFT),
         lambda small: Scenario.from_toml(GENERATED),
+        lambda small: small(toml=FEW_CLASSES),
     ],
-    ids=["digits", "skewed", "generated"],
+    ids=["digits", "skewed", "generated", "few classes"],
 )
 def test_what_is_held_out_is_in_no_stream_under_any_concept(small, scenario) -> None:
     world = World(scenario(small))
@@ -237,6 +259,103 @@ def test_it_leaves_the_learner_as_it_was(small, weights) -> None:
         np.testing.assert_array_equal(packed, before[name])
     for name, packed in Device.new(world.learner, world.stream(0)).weights.items():
         np.testing.assert_array_equal(packed, before[name])
+
+
+def test_samples_count_as_often_as_they_are_drawn(small, weights) -> None:
+    world = World(small(toml=FEW_CLASSES))
+    rows = world.held_out
+    right = predicted_by(world, weights, world.data.x[rows]) == world.data.y[rows]
+    three, eight = (right[world.data.y[rows] == label] for label in (3, 8))
+    expected = (three.sum() + 3 * eight.sum()) / (len(three) + 3 * len(eight))
+    assert world.held_out_accuracy(weights, 240.0) == pytest.approx(expected)
+    assert expected != pytest.approx(right.mean(), abs=0.01)
+
+
+# --- Concepts -------------------------------------------------------------------------------------------------------
+
+
+def test_prior_drift_changes_the_mix_of_classes_and_nothing_else(small) -> None:
+    world = World(small("arrival.rate=2", toml=FEW_CLASSES))
+    samples = [world.stream(device).take(600.0) for device in range(5)]
+    y, seconds = (np.concatenate([getattr(part, name) for part in samples]) for name in ("y", "seconds"))
+    assert len(set(y[seconds < 120])) == 10
+    few = y[seconds >= 120]
+    assert set(few) == {3, 8}
+    assert np.mean(few == 8) == pytest.approx(0.75, abs=0.03)
+
+
+def test_a_device_without_the_classes_of_a_mix_takes_them_from_the_others(small) -> None:
+    world = World(small("partition.kind=dirichlet", "partition.alpha=0.01", toml=FEW_CLASSES))
+    without = [device for device, rows in enumerate(world._rows) if not np.isin(world.data.y[rows], (3, 8)).any()]
+    assert without
+    samples = world.stream(without[0]).take(600.0)
+    assert set(samples.y[samples.seconds >= 120]) == {3, 8}
+
+
+def test_an_incremental_drift_turns_step_by_step(small) -> None:
+    world = World(small("data.initial=initial", "concepts.initial.kind=identity", toml=TURNING))
+    images = world.data.x.reshape(-1, 8, 8)
+    assert list(world.concepts)[2:] != []
+    for at, degrees in ((0, 0), (120, 30), (150, 60), (180, 90)):
+        (name,) = {line.last(float(at)) for line in world.timelines}
+        np.testing.assert_array_equal(world.concepts[name].x, apply(Rotation(degrees=degrees), world._base).x)
+    np.testing.assert_array_equal(world.concepts["turned"].x.reshape(-1, 8, 8), np.rot90(images, axes=(1, 2)))
+
+
+def test_only_the_steps_that_somebody_sees_are_held_in_memory(small) -> None:
+    world = World(small(toml=TURNING))
+    assert set(world.concepts._seen) == {"initial", "turned"}
+    assert set(world.concepts) == {"initial", "turned", "initial to turned, 1/3", "initial to turned, 2/3"}
+    world.stream(0).take(130.0)
+    assert set(world.concepts._seen) == {"initial", "turned", "initial to turned, 1/3"}
+
+
+def test_what_cannot_move_is_refused_before_anything_runs(small) -> None:
+    swap = '[concepts.swapped]\nkind = "label-swap"\nswaps = [[1, 2]]\n'
+    with pytest.raises(DataError, match="nothing between the concepts identity and label-swap"):
+        World(small(toml=swap + TURNING.replace("turned", "swapped")))
+
+
+def test_noise_comes_from_the_seed_of_the_run(small) -> None:
+    noisy = ("data.initial=noisy", "concepts.noisy.kind=noise", "concepts.noisy.sigma=0.2")
+    one, same, other = (World(small(f"run.seed={seed}", *noisy)).data.x for seed in (1, 1, 2))
+    np.testing.assert_array_equal(one, same)
+    assert not np.array_equal(one, other)
+
+
+def test_a_matrix_makes_the_timelines(small) -> None:
+    matrix = '[drift_matrix]\nmatrix = ["01", "11", "10"]\nconcepts = ["initial", "turned"]\n'
+    world = World(small("server.rounds=6", toml=matrix))
+    assert [[line.last(t) for t in (60.0, 180.0, 300.0)] for line in world.timelines[:2]] == [
+        ["initial", "turned", "turned"],
+        ["turned", "turned", "initial"],
+    ]
+    assert world.timelines[2:] == [world.timelines[0], world.timelines[1], world.timelines[0]]
+    images = world.data.x.reshape(-1, 8, 8)
+    turned = {row.tobytes() for row in np.rot90(images, axes=(1, 2)).reshape(-1, 64)}
+    assert all(row.tobytes() in turned for row in taken(world, 1, 100.0))
+    assert not all(row.tobytes() in turned for row in taken(world, 0, 100.0))
+
+
+# --- Arrival --------------------------------------------------------------------------------------------------------
+
+
+def test_bursts_keep_the_rates_of_unequal_devices(small) -> None:
+    settings = ("partition.quantity_sigma=0.8", "arrival.rate=2.0", "arrival.burst_samples=3")
+    for kind in ("poisson", "bursts"):
+        world = World(small(*settings, f"arrival.kind={kind}"))
+        counts = np.array([len(world.stream(device).take(3000.0)) for device in range(5)])
+        np.testing.assert_allclose(counts, world._rates * 3060, rtol=0.15)
+
+
+def test_labels_come_when_the_scenario_says(small) -> None:
+    assert World(small()).stream(0).take(600.0).label_seconds is None
+    samples = World(small("arrival.label_delay_seconds=45")).stream(0).take(600.0)
+    np.testing.assert_allclose(samples.label_seconds - samples.seconds, 45.0)
+
+
+def test_devices_are_told_of_their_buffer(small) -> None:
+    assert World(small("arrival.buffer=70")).run_config()["buffer"] == 70
 
 
 # --- As a Flower app ------------------------------------------------------------------------------------------------
