@@ -253,6 +253,7 @@ def _learn_together(learner: Learner, plans: Sequence[Plan]) -> list[Outcome]:
             device.weights[name] = packed[row]
             if buffers is not None:
                 device.momentum[name] = buffers[row]
+    flops = learner.flops(blocks) * (learner.spec.epochs if blocks else 1)
     rows = zip(plans, counts.tolist(), correct.tolist(), loss.tolist(), strict=True)
     return [
         _outcome(
@@ -263,20 +264,20 @@ def _learn_together(learner: Learner, plans: Sequence[Plan]) -> list[Outcome]:
             loss=mean,
             detections=detect(item.device.detector, wrong[row, :count].tolist()),
             blocks=blocks,
+            flops=float(count * flops),
         )
         for row, (item, count, right, mean) in enumerate(rows)
     ]
 
 
-def _outcome(item: Plan, **came: Any) -> Outcome:
-    """Return what came of a plan, with what that cost and what the delivery says."""
-    learner, delivery, blocks = item.device.learner, item.delivery, item.blocks
-    flops = len(item.samples) * learner.flops(blocks) * (learner.spec.epochs if blocks else 1)
+def _outcome(item: Plan, flops: float = 0.0, **came: Any) -> Outcome:
+    """Return what came of a plan, and what its delivery says."""
+    delivery = item.delivery
     if delivery.unlabelled is not None:
-        flops += len(delivery.unlabelled) * learner.flops(())
+        flops += len(delivery.unlabelled) * item.device.learner.flops(())
     return Outcome(
         **came,
-        flops=float(flops),
+        flops=flops,
         bytes_up=_report_bytes(item),
         dropped=delivery.dropped,
         unlabelled=delivery.never_labelled,
