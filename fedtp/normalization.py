@@ -8,6 +8,10 @@ import torch
 from torch import Tensor
 
 
+#: A batch of so many samples has few products.
+_FEW = 16
+
+
 def mean_squared_norm(inputs: Tensor, shares: Tensor | None) -> Tensor:
     """Return the mean squared norm of a batch's inputs, ``[]`` or ``[devices]``.
 
@@ -38,9 +42,11 @@ def spectral_norm(inputs: Tensor, shares: Tensor | None) -> Tensor:
     """
     samples = inputs.shape[-2]
     weights = inputs.new_full((samples, 1), 1 / samples) if shares is None else shares.unsqueeze(-1)
+    # Of a few samples, all their products are sooner had than four passes over them.
+    products = inputs @ inputs.mT if samples <= _FEW else None
     v = weights
     for _ in range(2):
         v = v / torch.linalg.vector_norm(v, dim=(-2, -1), keepdim=True).clamp_min_(1e-30)
-        v = weights * (inputs @ (inputs.mT @ v))
+        v = weights * (inputs @ (inputs.mT @ v) if products is None else products @ v)
     largest: Tensor = torch.linalg.vector_norm(v, dim=(-2, -1))
     return largest
