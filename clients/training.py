@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from clients.device import Device
 from clients.inbox import Delivery
@@ -156,6 +157,9 @@ def _check_samples(samples: Samples, learner: Learner) -> None:
         raise DataError("The stream must yield finite inputs, small enough to be squared.")
     if not np.issubdtype(y.dtype, np.integer) or (len(y) and not 0 <= y.min() <= y.max() < learner.classes):
         raise DataError(f"The stream must yield whole labels from 0 to {learner.classes - 1}.")
+    lengths, steps = samples.lengths, learner.shape[0]
+    if lengths is not None and not (lengths.shape == y.shape and ((lengths >= 1) & (lengths <= steps)).all()):
+        raise DataError(f"The stream must yield sequences of 1 to {steps} time steps, and one length each.")
 
 
 def learn(plans: Sequence[Plan]) -> list[Outcome]:
@@ -179,8 +183,8 @@ def _predict_unlabelled(plans: Sequence[Plan]) -> None:
         looking = [first_looks[i] for i in chunk]
         cohort = _cohort(learner, len(looking))
         cohort.load({name: _gather([item.device.weights[name] for item in looking]) for name in learner.held})
-        x, y, counts = _batches(learner, looking)
-        predicted, _ = cohort.learn(torch.from_numpy(x), torch.from_numpy(y), torch.from_numpy(counts), ())
+        x, y, counts, steps = _batches(learner, looking)
+        predicted, _ = cohort.learn(x, y, counts, (), steps)
         for row, item in enumerate(looking):
             item.device.inbox.note(item.samples, predicted[row, : counts[row]].numpy())
 
@@ -237,14 +241,15 @@ def _learn_together(learner: Learner, plans: Sequence[Plan]) -> list[Outcome]:
     if momentum:
         zeros = {name: np.zeros(size, np.float32) for name, size in learner.held.items()}
         cohort.load_momentum({name: np.stack([d.momentum.get(name, zeros[name]) for d in devices]) for name in zeros})
-    x, y, counts = _batches(learner, plans)
-    answers = cohort.learn(torch.from_numpy(x), torch.from_numpy(y), torch.from_numpy(counts), blocks)
+    x, y, samples, steps = _batches(learner, plans)
+    answers = cohort.learn(x, y, samples, blocks, steps)
     predicted, loss = (tensor.numpy() for tensor in answers)
+    counts = samples.numpy()
     for row, item in enumerate(plans):
         if item.delivery.predicted is not None:  # what was seen before is scored by what was said then
             late = np.flatnonzero(item.delivery.predicted >= 0)
             predicted[row, late] = item.delivery.predicted[late]
-    wrong = predicted != y
+    wrong = predicted != y.numpy()
     correct = counts - np.count_nonzero(wrong & (np.arange(wrong.shape[1]) < counts[:, None]), axis=1)
     for name in blocks:
         packed = cohort.weights(name)
@@ -264,7 +269,7 @@ def _learn_together(learner: Learner, plans: Sequence[Plan]) -> list[Outcome]:
             loss=mean,
             detections=detect(item.device.detector, wrong[row, :count].tolist()),
             blocks=blocks,
-            flops=float(count * flops),
+            flops=_work(learner, item.samples) * flops,
         )
         for row, (item, count, right, mean) in enumerate(rows)
     ]
@@ -274,7 +279,8 @@ def _outcome(item: Plan, flops: float = 0.0, **came: Any) -> Outcome:
     """Return what came of a plan, and what its delivery says."""
     delivery = item.delivery
     if delivery.unlabelled is not None:
-        flops += len(delivery.unlabelled) * item.device.learner.flops(())
+        learner = item.device.learner
+        flops += _work(learner, delivery.unlabelled) * learner.flops(())
     return Outcome(
         **came,
         flops=flops,
@@ -285,16 +291,24 @@ def _outcome(item: Plan, flops: float = 0.0, **came: Any) -> Outcome:
     )
 
 
-def _batches(
-    learner: Learner, plans: Sequence[Plan]
-) -> tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.int64]]:
-    """Return the plans' inputs and labels, padded to one length, and how many each has."""
-    counts = np.array([len(item.samples) for item in plans])
-    x = np.zeros((len(plans), counts.max(), learner.features), np.float32)
-    y = np.zeros((len(plans), counts.max()), np.int64)
-    for row, item in enumerate(plans):
-        x[row, : counts[row]], y[row, : counts[row]] = item.samples.x, item.samples.y
-    return x, y, counts
+def _work(learner: Learner, samples: Samples) -> float:
+    """Return to how many whole samples the work on some amounts: a sequence of half the time steps is half of one."""
+    if samples.lengths is None or not learner.sequential:
+        return float(len(samples))
+    return float(samples.lengths.sum() / learner.shape[0])
+
+
+def _batches(learner: Learner, plans: Sequence[Plan]) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+    """Return inputs and labels, padded to one length, how many each plan has, and the time steps of sequences."""
+    counts = [len(item.samples) for item in plans]
+    x = np.zeros((len(plans), max(counts), learner.features), np.float32)
+    y = np.zeros(x.shape[:2], np.int64)
+    steps = np.ones(x.shape[:2], np.int64)
+    for row, (item, count) in enumerate(zip(plans, counts, strict=True)):
+        x[row, :count], y[row, :count] = item.samples.x, item.samples.y
+        steps[row, :count] = learner.shape[0] if item.samples.lengths is None else item.samples.lengths
+    lengths = torch.from_numpy(steps) if learner.sequential else None
+    return torch.from_numpy(x), torch.from_numpy(y), torch.tensor(counts), lengths
 
 
 def _report_bytes(item: Plan) -> int:

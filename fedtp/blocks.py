@@ -450,8 +450,7 @@ class Chain:
             return {block.name: block.outputs for block in hidden}
         if like is None:
             raise ModelError(
-                "The widths of the model's blocks depend on its input: give one, "
-                "as digest(like=torch.zeros(1, 3, 32, 32))."
+                "The widths of the model's blocks depend on its input: give one, as like=torch.zeros(1, 3, 32, 32)."
             )
         model = copy.deepcopy(self.model).eval()
         chain, widths = Chain(model), {}

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from fedtp.blocks import Chain
 from fedtp.errors import ModelError
 from fedtp.learner import Learner
+from fedtp.optimizer import TPSGD
 from fedtp.rules import Activation, tail_for
 
 
@@ -119,7 +120,9 @@ class Cohort:
         parts += [state[found.parameters[0]]["readout_momentum"] for _ in self._readouts[block]]
         return self._rows(found.join(parts))
 
-    def learn(self, x: Tensor, y: Tensor, counts: Tensor, blocks: Collection[str]) -> tuple[Tensor, Tensor]:
+    def learn(
+        self, x: Tensor, y: Tensor, counts: Tensor, blocks: Collection[str], lengths: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Predict every sample, then learn from it, batch by batch.
 
         Parameters
@@ -133,6 +136,9 @@ class Cohort:
             How many samples each device has: at least one, and for all the same number of batches.
         blocks
             Names of the blocks to train; none to predict only.
+        lengths
+            Of sequences: how many time steps of each are no padding, ``[devices, samples]``, at least one; all by
+            default.
 
         Returns
         -------
@@ -144,13 +150,15 @@ class Cohort:
         """
         batch_size = self.learner.spec.batch_size
         real = torch.arange(y.shape[1]) < counts[:, None]
+        x = x.unflatten(-1, self.learner.input_shape)
         predicted = torch.zeros_like(y)
         loss = torch.zeros(len(y))
         for epoch in range(self.learner.spec.epochs):
             for start in range(0, y.shape[1], batch_size):
                 batch = slice(start, start + batch_size)
                 inputs, labels, mask = x[:, batch], y[:, batch], real[:, batch]
-                value, output = self._step(inputs, labels, mask, blocks, score=epoch == 0)
+                steps = None if lengths is None else lengths[:, batch]
+                value, output = self._step(inputs, labels, mask, steps, blocks, score=epoch == 0)
                 if epoch == 0 and output is not None:
                     predicted[:, batch] = output.argmax(-1)
                     loss += mask.sum(-1) * (torch.nan if value is None else value)
@@ -159,19 +167,24 @@ class Cohort:
         return predicted, loss / counts
 
     def _step(
-        self, x: Tensor, y: Tensor, mask: Tensor, blocks: Collection[str], *, score: bool
+        self, x: Tensor, y: Tensor, mask: Tensor, lengths: Tensor | None, blocks: Collection[str], *, score: bool
     ) -> tuple[Tensor | None, Tensor | None]:
         """Learn from one batch; return its loss and what the model answered before."""
         output = None
+        if lengths is not None:
+            x = x[:, :, : int(lengths.max())]  # past the longest there is nothing to see
         if not self.chain.devices:
-            x, y, mask = x[0], y[0], mask[0]
+            x, y, mask, lengths = x[0], y[0], mask[0], None if lengths is None else lengths[0]
         if score and self.chain.blocks[-1].name not in blocks:
             with torch.no_grad():
-                output = self.chain.forward(x)
+                output = self.chain.forward(x, lengths)
         if not blocks:
             return None, output
         weights = None if bool(mask.all()) else mask.to(x.dtype)
-        value = self.optimizer.step(x, y, blocks=blocks, weights=weights)
+        if weights is not None and lengths is not None and isinstance(self.optimizer, TPSGD):
+            # Without weights all time steps of a batch count alike; so they must without the padding.
+            weights = weights.unsqueeze(-1).expand(*mask.shape, x.shape[mask.dim()])
+        value = self.optimizer.step(x, y, blocks=blocks, weights=weights, lengths=lengths)
         # The sweep that trains the last block has just computed the answer: it need not be computed twice.
         return value, self.optimizer.output if output is None else output
 

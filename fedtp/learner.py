@@ -4,23 +4,28 @@ from __future__ import annotations
 
 import copy
 import hashlib
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from functools import cache, cached_property, lru_cache
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from fedtp import costs
 from fedtp.adaptors import adapt
-from fedtp.baselines import Backprop
-from fedtp.blocks import Block, Chain, Packed
+from fedtp.baselines import Backprop, DirectFeedback, FeedbackAlignment
+from fedtp.blocks import Chain, Packed
 from fedtp.errors import ModelError
 from fedtp.learner_spec import LearnerSpec
-from fedtp.models import mlp
-from fedtp.optimizer import TPSGD
+from fedtp.models import cnn, mlp, recurrent
+from fedtp.optimizer import GRID, TPSGD
 from fedtp.pretrained import load_pretrained
-from fedtp.rules import Rule, Tail
+from fedtp.readout import width
 from fedtp.run_config import ConfigValue
+
+Optimizer = TPSGD | Backprop | DirectFeedback
 
 
 class Learner:
@@ -30,11 +35,17 @@ class Learner:
     ----------
     spec
         The network and how it learns.
-    features, classes
-        Numbers of inputs and outputs.
+    shape
+        Of a sample, as `fedtp.data.DataSet` has it; a number for a row of so many features.
+    classes
+        Number of outputs.
 
     Attributes
     ----------
+    features
+        How many numbers a sample is; samples come as rows of them.
+    input_shape
+        As what the network takes a sample: a row, ``[channels, height, width]``, or ``[steps, features]``.
     model
         The network as it begins.
     learning
@@ -49,22 +60,24 @@ class Learner:
     DataError
         If the file of pretrained weights cannot be read.
     ModelError
-        If it is another network's, or no layer fits the adaptor.
+        If it is another network's, no layer fits the adaptor, or the network does not suit samples of this shape.
 
     Examples
     --------
-    >>> learner = Learner(LearnerSpec(hidden=(8,), seed=1), features=4, classes=3)
+    >>> learner = Learner(LearnerSpec(hidden=(8,), seed=1), 4, classes=3)
     >>> learner.sizes
     {'0': 40, '2': 27}
     >>> learner.flops(()), learner.flops(("0", "2"))
     (112, 320)
     """
 
-    def __init__(self, spec: LearnerSpec, features: int, classes: int) -> None:
+    def __init__(self, spec: LearnerSpec, shape: int | Sequence[int], classes: int) -> None:
         self.spec = spec
-        self.features = features
+        self.shape = (shape,) if isinstance(shape, int) else tuple(shape)
+        self.features = math.prod(self.shape)
         self.classes = classes
-        self.model = _network(spec, features, classes)
+        self.input_shape = _input_shape(spec, self.shape)
+        self.model = _network(spec, self.input_shape, classes)
         self.chain = Chain(self.model)
         self.learning = [block for block in self.chain if not block.frozen]
         readouts = self.readouts(self.optimizer(self.model))
@@ -75,9 +88,14 @@ class Learner:
         self.sizes = self.held if spec.readout == "shared" else {block.name: block.size for block in self.learning}
 
     @property
+    def sequential(self) -> bool:
+        """Whether a sample is a sequence, of which steps may be padding."""
+        return self.chain.recurrent
+
+    @property
     def stacks(self) -> bool:
         """Whether many devices' copies can be trained at once, as one stack."""
-        return all(block.batches_devices for block in self.chain)
+        return self.spec.method != "fa" and all(block.batches_devices for block in self.chain)
 
     @cached_property
     def numbers(self) -> int:
@@ -102,102 +120,188 @@ class Learner:
             block.unpack(torch.tensor(weights[name][: block.size]))
         return model
 
-    def optimizer(self, model: nn.Sequential) -> TPSGD | Backprop:
+    def optimizer(self, model: nn.Sequential) -> Optimizer:
         """Return the optimizer of the spec for `model`, which may be a stack of devices."""
         spec = self.spec
-        if spec.method == "backprop":
-            return Backprop(model, lr=spec.lr, loss=spec.loss, momentum=spec.momentum, weight_decay=spec.weight_decay)
-        return TPSGD(
-            model,
-            seed=spec.seed,
-            lr=spec.lr,
-            loss=spec.loss,
-            space=spec.space,
-            projection=spec.projection,
-            readout="fixed" if spec.readout == "fixed" else "learnt",
-            momentum=spec.momentum,
-            weight_decay=spec.weight_decay,
-            normalize=spec.normalize,
-        )
+        sgd: Any = {"lr": spec.lr, "momentum": spec.momentum, "weight_decay": spec.weight_decay}
+        match spec.method:
+            case "tpsgd":
+                return TPSGD(
+                    model,
+                    seed=spec.seed,
+                    loss=spec.loss,
+                    space=spec.space,
+                    projection=spec.projection,
+                    readout="fixed" if spec.readout == "fixed" else "learnt",
+                    normalize=spec.normalize,
+                    **sgd,
+                )
+            case "backprop":
+                return Backprop(model, loss=spec.loss, **sgd)
+            case "fa":
+                return FeedbackAlignment(model, seed=spec.seed, loss=spec.loss, **sgd)
+            case method:
+                return DirectFeedback(model, method=method, seed=spec.seed, loss=spec.loss, **sgd)
 
-    def readouts(self, optimizer: TPSGD | Backprop) -> dict[str, list[Tensor]]:
+    def readouts(self, optimizer: Optimizer) -> dict[str, list[Tensor]]:
         """Return, live, the readout that learns with each block of a model: one, or none in the list."""
         found: dict[str, Tensor] = {}
-        if self.spec.readout != "fixed" and isinstance(optimizer, TPSGD):
-            found = optimizer.learnt_readouts()
+        if isinstance(optimizer, TPSGD):
+            devices = optimizer.chain.devices
+            found = optimizer.learnt_readouts(torch.zeros(*([devices] if devices else []), 1, *self.input_shape))
         return {block.name: [found[block.name]] if block.name in found else [] for block in self.learning}
 
     @cached_property
     def digest(self) -> str:
         """Hash of what all who learn together must share: projections, the network's form, what of it is frozen."""
-        optimizer = self.optimizer(self.model)
-        like = torch.zeros(1, self.features)
-        shared = optimizer.digest(like) if isinstance(optimizer, TPSGD) else self.spec.method
-        digest = hashlib.blake2b(f"{shared} {self.sizes} {self.held}".encode(), digest_size=16)
+        projections = self.optimizer(copy.deepcopy(self.model)).digest(self._samples(1))
+        form = f"{self.spec.method} {projections} {self.sizes} {self.held} {self.input_shape}"
+        digest = hashlib.blake2b(form.encode(), digest_size=16)
         for parameter in self.model.parameters():
             if not parameter.requires_grad:
                 digest.update(parameter.numpy().tobytes())
         return digest.hexdigest()
 
+    def predict(self, model: nn.Sequential, x: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """Return the class that a model answers for each sample, ``[samples]``.
+
+        Parameters
+        ----------
+        model
+            With the weights of one device.
+        x
+            ``[samples, features]``.
+        lengths
+            Of sequences: how many time steps of each are no padding, ``[samples]``.
+        """
+        with torch.no_grad():
+            steps = lengths if self.sequential else None
+            return Chain(model).forward(x.unflatten(-1, self.input_shape), steps).argmax(-1)
+
     @cache  # noqa: B019, learners live as long as their process
     def flops(self, blocks: tuple[str, ...] | None = None) -> int:
         """Floating-point operations for one sample: predicting it and learning from it once.
 
-        A full forward pass is always counted, since every sample is scored. Training a block by tpSGD adds the
-        product that changes its weights, as costly as its forward pass, and for a hidden block two products with
-        its readout, three if that learns. Of a block with an adaptor only the adaptor's weights change; the error
-        passes back through its second product. Backpropagation adds two products per block, less the first block's
-        input gradient.
+        A full forward pass is always counted, since every sample is scored. Training a block adds the product that
+        changes its weights, as costly as its forward pass, and what brings it an error: by tpSGD two products of a
+        hidden block's output with its readout, three if that learns, one in target space; by DFA, sDFA and DRTP one
+        with the feedback matrix; by backpropagation and FA a pass back through all blocks after the first that is
+        trained. Of a block with an adaptor only the adaptor's weights change; the error passes back through its second
+        product. A sequence has all its time steps.
 
         Parameters
         ----------
         blocks
             Names of the blocks that are trained; all by default, none for a prediction only.
         """
-        scoring = sum(map(_product_flops, self.chain))
-        trained = [block for block in self.learning if blocks is None or block.name in blocks]
-        updating = sum(_update_flops(block) for block in trained)
-        first, last = self.chain.blocks[0], self.chain.blocks[-1]
-        if self.spec.method == "backprop":
-            passing_back = scoring - _product_flops(first) if trained else 0
-        else:
-            products = 2 if self.spec.readout == "fixed" else 3
-            passing_back = sum(2 * products * block.outputs * self.classes for block in trained if block is not last)
-        return scoring + updating + passing_back
+        trained = [block.name for block in self.learning if blocks is None or block.name in blocks]
+        names = list(self._operations)
+        scoring = sum(block.forward for block in self._operations.values())
+        updating = sum(self._operations[name].update for name in trained)
+        passed = names[names.index(trained[0]) + 1 :] if trained else []
+        hidden = [self._operations[name] for name in trained if name != names[-1]]
+        match self.spec.method:
+            case "tpsgd":
+                products = 1 if self.spec.space == "target" else 2 if self.spec.readout == "fixed" else 3
+                back = sum(2 * products * block.rows * block.read * self.classes for block in hidden)
+            case "dfa" | "sdfa" | "drtp":
+                back = sum(2 * block.rows * block.features * self.classes for block in hidden)
+            case _:
+                back = self._operations[trained[0]].through_time if trained else 0
+                back += sum(self._operations[name].forward for name in passed)
+        return scoring + updating + back
+
+    @cached_property
+    def _operations(self) -> dict[str, costs.Operations]:
+        return costs.operations(self.model, self._samples(1), lambda a: width(a, 1, GRID))
+
+    @cache  # noqa: B019
+    def memory(self, blocks: tuple[str, ...] | None = None) -> dict[str, costs.Memory]:
+        """Return what is alive at most while each block is at work in a step from one batch, see `fedtp.costs.memory`.
+
+        Parameters
+        ----------
+        blocks
+            Names of the blocks that are trained; all by default.
+        """
+        optimizer = self.optimizer(copy.deepcopy(self.model))
+        x, y = self._samples(self.spec.batch_size), torch.zeros(self.spec.batch_size, dtype=torch.long)
+        trained = [block.name for block in self.learning if blocks is None or block.name in blocks]
+        return costs.memory(optimizer, x, y, trained, whole=self.spec.method in ("backprop", "fa"))
+
+    def training_bytes(self, blocks: tuple[str, ...] | None = None) -> int:
+        """Return the peak memory of learning from one batch by training some blocks, bytes; 0 for none.
+
+        It is the largest sum of what the block at work holds (weights, momentum, readout) and what is alive beside:
+        its input, output and errors, or, for backpropagation, all of every block at once.
+        """
+        return max((block.total for block in self.memory(blocks).values()), default=0) if blocks != () else 0
+
+    @cache  # noqa: B019
+    def scoring_bytes(self) -> int:
+        """Return the memory of a prediction: the largest pair of neighbouring activations of one sample, bytes."""
+        return costs.scoring_bytes(self.model, self._samples(1))
+
+    def _samples(self, count: int) -> Tensor:
+        return torch.zeros(count, *self.input_shape)
 
 
-def _network(spec: LearnerSpec, features: int, classes: int) -> nn.Sequential:
-    model = mlp(features, spec.hidden, classes, activation=spec.activation, seed=spec.seed)
+def _input_shape(spec: LearnerSpec, shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Return as what the network takes a sample of some shape."""
+    match spec.network, shape:
+        case "mlp", _:
+            return (math.prod(shape),)
+        case "cnn", (height, width):
+            return 1, height, width
+        case ("cnn", (_, _, _)) | ("recurrent", (_, _)):
+            return shape
+    what = "pictures" if spec.network == "cnn" else "sequences"
+    raise ModelError(f'learner.network is "{spec.network}", which learns from {what}, but a sample has shape {shape}.')
+
+
+def _network(spec: LearnerSpec, shape: tuple[int, ...], classes: int) -> nn.Sequential:
+    model = _plain_network(spec, shape, classes)
     if spec.pretrained is not None:
         load_pretrained(model, spec.pretrained)
-    return model if spec.adaptor == "none" else adapt(model, spec.adaptor, size=spec.adaptor_size, seed=spec.seed)
+    if spec.adaptor != "none":
+        model = adapt(model, spec.adaptor, size=spec.adaptor_size, seed=spec.seed)
+    if spec.method == "last":
+        for block in Chain(model).blocks[:-1]:
+            for parameter in block.parameters:
+                parameter.requires_grad_(False)
+    return model
 
 
-def _matrices(block: Block) -> list[Tensor]:
-    """Return the matrices of a block: next to their products, what vectors cost does not count."""
-    layers: list[Rule | Tail] = [block.rule, *block.tail]
-    return [p for layer in layers for p in layer.parameters if p.dim() == 2]
+def _plain_network(spec: LearnerSpec, shape: tuple[int, ...], classes: int) -> nn.Sequential:
+    """Return the network as its seed draws it. No normalisation: its running statistics would not travel."""
+    match spec.network, shape:
+        case "cnn", (channels, height, width):
+            return cnn(
+                (channels, height, width),
+                spec.channels,
+                classes,
+                hidden=spec.hidden,
+                kernel=spec.kernel or 3,
+                activation=spec.activation,
+                norm=False,
+                seed=spec.seed,
+            )
+        case "recurrent", (_, features):
+            return recurrent(
+                features, spec.hidden[0], classes, cell=spec.cell or "gru", layers=len(spec.hidden), seed=spec.seed
+            )
+    return mlp(math.prod(shape), spec.hidden, classes, activation=spec.activation, seed=spec.seed)
 
 
-def _product_flops(block: Block) -> int:
-    """Count the operations of a block's forward pass: a product and a sum per number."""
-    return sum(2 * matrix.numel() for matrix in _matrices(block))
-
-
-def _update_flops(block: Block) -> int:
-    """Count those of changing what learns: per number as many, twice as many past the first, to reach those before."""
-    learning = [2 * matrix.numel() for matrix in _matrices(block) if matrix.requires_grad]
-    return sum(learning) + sum(learning[1:])
-
-
-def learner_for(spec: LearnerSpec, features: int, classes: int) -> Learner:
+def learner_for(spec: LearnerSpec, shape: int | Sequence[int], classes: int) -> Learner:
     """Return the one `Learner` of these settings in this process: its projections are drawn once."""
-    return _learner(spec, features, classes, _version(spec.pretrained))
+    whole = (shape,) if isinstance(shape, int) else tuple(shape)
+    return _learner(spec, whole, classes, _version(spec.pretrained))
 
 
 @lru_cache(maxsize=32)
-def _learner(spec: LearnerSpec, features: int, classes: int, version: object) -> Learner:
-    return Learner(spec, features, classes)
+def _learner(spec: LearnerSpec, shape: tuple[int, ...], classes: int, version: object) -> Learner:
+    return Learner(spec, shape, classes)
 
 
 def _version(path: str | None) -> object:
@@ -210,8 +314,14 @@ def _version(path: str | None) -> object:
 
 
 def learner_of(config: Mapping[str, ConfigValue]) -> Learner:
-    """Return the learner that a run config describes: ``learner.*``, ``features`` and ``classes``."""
-    features, classes = config.get("features"), config.get("classes")
-    if not (isinstance(features, int) and isinstance(classes, int)):
-        raise ModelError("The run config must give the numbers of features and classes, as whole numbers.")
-    return learner_for(LearnerSpec.from_config(config), features, classes)
+    """Return the learner that a run config describes: ``learner.*``, ``shape`` and ``classes``.
+
+    The shape is that of a sample, as text with commas between: ``"28,28"``; a number will do for a row.
+    """
+    shape = [part.strip() for part in str(config.get("shape", "")).split(",")]
+    classes = config.get("classes")
+    if not (all(part.isdecimal() and int(part) for part in shape) and isinstance(classes, int)):
+        raise ModelError(
+            'The run config must give the shape of a sample, as in shape = "28,28", and the number of classes.'
+        )
+    return learner_for(LearnerSpec.from_config(config), tuple(map(int, shape)), classes)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, Strict, model_validator
 
 from fedtp.run_config import ConfigValue, from_config, to_config
-from fedtp.settings import Conflict, Problem
+from fedtp.settings import Conflict, Problem, literal
 
 Units = Annotated[int, Field(ge=1, le=65_536)]
 
@@ -19,11 +19,20 @@ class LearnerSpec(BaseModel):
     Parameters
     ----------
     method
-        ``"tpsgd"``: each layer learns from its own loss. ``"backprop"``: the network learns from its last.
+        ``"tpsgd"``: each layer learns from its own loss. The others are those of `fedtp.baselines`: ``"backprop"``;
+        ``"fa"``, ``"dfa"``, ``"sdfa"`` and ``"drtp"``, whose errors come through random matrices; ``"last"``: the last
+        layer alone learns.
+    network
+        ``"mlp"``; ``"cnn"``, for pictures; ``"recurrent"``, for sequences; see `fedtp.models`.
     hidden
-        Width of each hidden layer; none for a linear model.
+        Width of each hidden layer; none for a linear model. Of a cnn the dense ones; the layers of a recurrent network
+        are all of one width.
+    channels, kernel
+        Of each convolution of a cnn, and how wide and high it is: odd; None means 3.
+    cell
+        Of a recurrent network, ``"rnn"``, ``"gru"`` or ``"lstm"``; None means a GRU.
     activation
-        After each hidden layer.
+        After each hidden layer; recurrent networks have that of their cell.
     loss
         What a block's output is compared by.
     space
@@ -69,8 +78,12 @@ class LearnerSpec(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
-    method: Literal["tpsgd", "backprop"] = "tpsgd"
+    method: Literal["tpsgd", "backprop", "fa", "dfa", "sdfa", "drtp", "last"] = "tpsgd"
+    network: Literal["mlp", "cnn", "recurrent"] = "mlp"
     hidden: Annotated[tuple[Units, ...], Strict(False)] = Field(default=(64,), max_length=100)
+    channels: Annotated[tuple[Units, ...], Strict(False)] = Field(default=(), max_length=100)
+    kernel: int | None = Field(default=None, ge=1, le=101)
+    cell: Literal["rnn", "gru", "lstm"] | None = None
     activation: Literal["relu", "tanh", "sigmoid", "leaky-relu", "gelu", "silu", "elu"] = "tanh"
     loss: Literal["squared", "absolute", "huber", "cosine", "cross-entropy", "binary-cross-entropy", "hinge"] = (
         "cross-entropy"
@@ -92,19 +105,49 @@ class LearnerSpec(BaseModel):
     seed: int = Field(default=0, ge=0, le=2**63 - 1)
 
     @model_validator(mode="after")
-    def _loss_fits_space(self) -> Self:
-        if self.space == "target" and self.loss in ("cross-entropy", "binary-cross-entropy", "hinge"):
-            text = f'space is "target", but the loss "{self.loss}" compares with labels: choose '
-            raise Conflict([Problem(("space",), text + 'space = "label", or the loss "squared" or "absolute"')])
+    def _fits_together(self) -> Self:
+        found = [*self._bad_network(), *self._bad_space(), *self._bad_method()]
+        if found:
+            raise Conflict(found)
         return self
 
-    @model_validator(mode="after")
-    def _readout_is_read(self) -> Self:
+    def _bad_network(self) -> Iterator[Problem]:
+        for key, network in (("channels", "cnn"), ("kernel", "cnn"), ("cell", "recurrent")):
+            value = getattr(self, key)
+            if value and self.network != network:
+                text = (
+                    f'{key} is {literal(value)}, but network is "{self.network}": leave it out, or choose "{network}"'
+                )
+                yield Problem((key,), text)
+        if self.network == "cnn" and not self.channels:
+            yield Problem(("channels",), "channels is missing: a cnn has a number of channels for each convolution")
+        if self.kernel and self.kernel % 2 == 0:
+            yield Problem(("kernel",), f"kernel is {self.kernel}, but must be odd, to keep the size of a picture")
+        if self.network == "recurrent" and len(set(self.hidden)) != 1:
+            text = f"hidden is {literal(self.hidden)}, but must be one width, repeated for each recurrent layer"
+            yield Problem(("hidden",), text)
+        if self.network == "recurrent" and self.activation != "tanh":
+            text = f'activation is "{self.activation}", but a recurrent network has that of its cell: leave it out'
+            yield Problem(("activation",), text)
+
+    def _bad_space(self) -> Iterator[Problem]:
+        if self.space == "target" and self.method != "tpsgd":
+            text = (
+                f'space is "target", but method is "{self.method}", which compares with labels: choose space = "label"'
+            )
+            yield Problem(("space",), text)
+        elif self.space == "target" and self.loss in ("cross-entropy", "binary-cross-entropy", "hinge"):
+            text = f'space is "target", but the loss "{self.loss}" compares with labels: choose '
+            yield Problem(("space",), text + 'space = "label", or the loss "squared" or "absolute"')
+
+    def _bad_method(self) -> Iterator[Problem]:
         if self.readout != "fixed" and (self.method != "tpsgd" or self.space != "label"):
             what = 'space is "target"' if self.method == "tpsgd" else f'method is "{self.method}"'
             text = f'readout is "{self.readout}", but {what}, where no block is read out: choose readout = "fixed"'
-            raise Conflict([Problem(("readout",), text)])
-        return self
+            yield Problem(("readout",), text)
+        if self.adaptor == "low-rank" and self.method == "fa":
+            text = 'adaptor is "low-rank", but method is "fa", which has no feedback for it: choose another of the two'
+            yield Problem(("adaptor",), text)
 
     def to_config(self, prefix: str = "learner.") -> dict[str, ConfigValue]:
         """Return the settings for Flower's run config, which holds no lists and no tables.

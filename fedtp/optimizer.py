@@ -26,6 +26,9 @@ from fedtp.sequences import Chunk, Sequences
 
 ReadoutKind = Literal["fixed", "learnt"]
 
+#: Cells per axis, of which the maps of a convolution are read as means.
+GRID = 2
+
 #: How far a block goes along the mean of a batch's descents where its output is normalised (docs/findings.md).
 NORMALIZED_STEP = 0.1
 
@@ -116,7 +119,7 @@ class TPSGD(BlockSGD):
         loss: str | Loss | LossFunction = "cross_entropy",
         space: Space = "label",
         projection: Kind = "normal",
-        grid: int | None = 2,
+        grid: int | None = GRID,
         readout: ReadoutKind = "fixed",
         momentum: float = 0.0,
         weight_decay: float = 0.0,
@@ -150,6 +153,10 @@ class TPSGD(BlockSGD):
         """
         widths = self.chain.widths(like, lambda a: width(a, 1, self.grid))
         return self.projection.digest(widths)
+
+    def feedback(self, block: Block) -> list[Tensor]:
+        """Return the matrix that a block is read through, in a list; none before the first step, and of the last."""
+        return [self.readouts[block.name].matrix] if block.name in self.readouts else []
 
     def step(  # type: ignore[override]
         self,
@@ -376,10 +383,15 @@ class TPSGD(BlockSGD):
         """Return the matrix that a dense hidden block is read through."""
         return self._readout(block, block.parameters[0].new_empty(1, block.outputs), 1).matrix
 
-    def learnt_readouts(self) -> dict[str, Tensor]:
+    def learnt_readouts(self, like: Tensor | None = None) -> dict[str, Tensor]:
         """Return the readouts that learn, of every hidden block by name: change them in place.
 
         They are part of the optimizer's state, with their momentum: ``state_dict`` and ``load_state_dict`` hold them.
+
+        Parameters
+        ----------
+        like
+            An input of the model; needed before the first step where the widths of the blocks depend on the input's.
 
         Returns
         -------
@@ -389,20 +401,17 @@ class TPSGD(BlockSGD):
         Raises
         ------
         ModelError
-            If a block's width depends on its input, and no input has been seen yet.
+            If `like` is needed and not there.
         """
         if self.readout == "fixed":
             return {}
-        found = {}
-        for block in self.chain.blocks[:-1]:
-            state = self.state[block.parameters[0]]
-            if "readout" not in state:
-                if block.rule.outputs is None:
-                    raise ModelError(f"The readout of block {block.name!r} is drawn in the first step; make one first.")
-                batch = (block.devices, 1) if block.devices else (1,)
-                self._readout(block, block.parameters[0].new_empty(*batch, block.outputs), len(batch))
-            found[block.name] = state["readout"]
-        return found
+        hidden = self.chain.blocks[:-1]
+        if any("readout" not in self.state[block.parameters[0]] for block in hidden):
+            axes = 2 if self.chain.devices else 1
+            for name, features in self.chain.widths(like, lambda a: width(a, axes, self.grid)).items():
+                block = self.chain[name]
+                self._readout(block, block.parameters[0].new_empty(*[1] * axes, features), axes)
+        return {block.name: self.state[block.parameters[0]]["readout"] for block in hidden}
 
     def _memory(self, position: int, learning: Tensor) -> Tensor:
         if isinstance(learning, nn.Parameter):

@@ -67,7 +67,7 @@ class Sequences:
         whole = form[:-1]
         per_step = y.shape[: axes + 1] == form and (y.dim() > axes + 1 or y.shape[axes] != chain.blocks[-1].outputs)
         self.x, target, _ = chain.prepare(x, y, None, loss, axes=axes + 1 if per_step else axes)
-        real = _real_steps(lengths, x, axes)
+        real = real_steps(lengths, x, axes)
         last = real.sum(-1) - 1
         if weights is None:
             weights = real / real.sum()
@@ -132,8 +132,23 @@ class Sequences:
         return self._kept[0] if len(self._kept) == 1 else torch.cat(self._kept, self.axes)
 
 
-def _real_steps(lengths: Tensor | None, x: Tensor, axes: int) -> Tensor:
-    """Return which time steps are no padding, ``[..., batch, time]``."""
+def real_steps(lengths: Tensor | None, x: Tensor, axes: int) -> Tensor:
+    """Return which time steps are no padding, ``[..., batch, time]``.
+
+    Parameters
+    ----------
+    lengths
+        How many of each sequence are not; None: all.
+    x
+        The sequences, ``[..., batch, time, ...]``.
+    axes
+        The position of the time axis.
+
+    Raises
+    ------
+    ModelError
+        If the lengths are not those of such sequences.
+    """
     steps = x.shape[axes]
     if lengths is None:
         return torch.ones(x.shape[: axes + 1], dtype=torch.bool, device=x.device)

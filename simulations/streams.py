@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -120,28 +121,25 @@ class SimulatedStream:
         seconds = self._arrivals.until(first, now, left)
         self.position += len(seconds)
         rows, chance = self._draw(first, len(seconds))
-        x, y = self._under_concepts(first, rows, seconds, chance)
-        if self._labels is None:
-            return Samples(x, y, seconds)
-        return Samples(x, y, seconds, self._labels.known(seconds, self._choose(first, len(seconds))[:, 0]))
+        columns = self._under_concepts(first, rows, seconds, chance)
+        if self._labels is not None:
+            columns["label_seconds"] = self._labels.known(seconds, self._choose(first, len(seconds))[:, 0])
+        return Samples(seconds=seconds, **columns)
 
-    def _under_concepts(
-        self, first: int, rows: Rows, seconds: Numbers, chance: Numbers
-    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    def _under_concepts(self, first: int, rows: Rows, seconds: Numbers, chance: Numbers) -> dict[str, Any]:
         numbers = self._timeline.numbers(seconds, chance)
         if not len(numbers):
-            return self._data.x[rows], self._data.y[rows]
+            return _columns(self._data, rows)
         if numbers[0] == numbers[-1] and (numbers == numbers[0]).all():
             return self._see(self._timeline.names[numbers[0]], rows, first, slice(None))
-        x, y = self._data.x[rows], self._data.y[rows]
+        columns = _columns(self._data, rows)
         for number in np.unique(numbers):
             here = numbers == number
-            x[here], y[here] = self._see(self._timeline.names[number], rows, first, here)
-        return x, y
+            for name, column in self._see(self._timeline.names[number], rows, first, here).items():
+                columns[name][here] = column
+        return columns
 
-    def _see(
-        self, concept: str, rows: Rows, first: int, here: NDArray[np.bool_] | slice
-    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    def _see(self, concept: str, rows: Rows, first: int, here: NDArray[np.bool_] | slice) -> dict[str, Any]:
         """Return some of the samples under a concept."""
         data = self._concepts[concept]
         found = rows[here]
@@ -153,7 +151,7 @@ class SimulatedStream:
             if drawn is None:
                 raise ScenarioError(f'concept "{concept}" leaves no sample to learn from: all it has are held out')
             found = drawn
-        return data.x[found], data.y[found]
+        return _columns(data, found)
 
     def _draw(self, first: int, count: int) -> tuple[Rows, Numbers]:
         """Return the row, and a random number from [0, 1), of each sample by its position in the stream."""
@@ -183,3 +181,9 @@ class SimulatedStream:
                 self._choice = chunk, rng.random((_CHUNK, 2))
             chunks.append(self._choice[1])
         return np.concatenate(chunks)[first % _CHUNK :][:count]
+
+
+def _columns(data: DataSet, rows: Rows) -> dict[str, Any]:
+    """Return what samples hold of rows of a data set, by name."""
+    columns = {"x": data.x[rows], "y": data.y[rows]}
+    return columns if data.lengths is None else {**columns, "lengths": data.lengths[rows]}

@@ -101,7 +101,7 @@ class World:
     @cached_property
     def learner(self) -> Learner:
         """The network and how it learns."""
-        return learner_for(self.scenario.learner, self.data.x.shape[1], len(self.data.classes))
+        return learner_for(self.scenario.learner, self.data.shape, len(self.data.classes))
 
     def run_config(self) -> dict[str, ConfigValue]:
         """Return what server and devices are told, as Flower's run config."""
@@ -109,7 +109,7 @@ class World:
             **self.scenario.learner.to_config(),
             **self.scenario.server.to_config(),
             "buffer": self.scenario.arrival.buffer,
-            "features": self.learner.features,
+            "shape": ",".join(map(str, self.learner.shape)),
             "classes": self.learner.classes,
         }
 
@@ -139,12 +139,11 @@ class World:
         votes = Counter(timeline.last(at) for timeline in self.timelines)
         total = 0.0
         for name, devices in votes.items():
-            data = self.concepts[name]
-            with torch.no_grad():
-                predicted = model(torch.from_numpy(data.x[self.held_out])).argmax(-1)
-            right = predicted.numpy() == data.y[self.held_out]
-            mix = None if data.weights is None else data.weights[self.held_out]
-            total += devices * float(np.average(right, weights=mix if mix is not None and mix.any() else None))
+            data = self.concepts[name].rows(self.held_out)
+            lengths = None if data.lengths is None else torch.from_numpy(data.lengths)
+            right = self.learner.predict(model, torch.from_numpy(data.x), lengths).numpy() == data.y
+            mix = data.weights if data.weights is not None and data.weights.any() else None
+            total += devices * float(np.average(right, weights=mix))
         return total / len(self.timelines)
 
 

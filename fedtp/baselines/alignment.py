@@ -45,6 +45,8 @@ class FeedbackAlignment(Backprop):
         If the model has other layers, or is a stack of devices.
     """
 
+    own = (*Backprop.own, "_projection")
+
     def __init__(
         self,
         model: nn.Module,
@@ -58,9 +60,20 @@ class FeedbackAlignment(Backprop):
         super().__init__(model, lr=lr, loss=loss, momentum=momentum, weight_decay=weight_decay)
         if self.chain.devices:
             raise ModelError("Feedback alignment trains one device's model, not a stack of devices.")
-        projection = Projection(seed, classes=1)
+        self._projection = Projection(seed, classes=1)
         for block in self.chain:
-            block.rule = _aligned(block, projection)
+            block.rule = _aligned(block, self._projection)
+
+    def digest(self, like: Tensor | None = None) -> str:
+        """Return a hash of the feedback weights that all who learn together must share."""
+        drawn = {
+            _name(block, i): matrix.numel() for block in self.chain for i, matrix in enumerate(self.feedback(block))
+        }
+        return self._projection.digest(drawn)
+
+    def feedback(self, block: Block) -> list[Tensor]:
+        """Return the feedback weights of a block's matrices."""
+        return list(block.rule.feedback) if isinstance(block.rule, Aligned) else []
 
     def answer(self, x: Tensor, lengths: Tensor | None) -> Tensor:
         """Return the model's output; the way back is through the feedback weights."""
@@ -83,8 +96,12 @@ def _aligned(block: Block, projection: Projection) -> Aligned:
                 "convolutions and fedtp.Recurrent."
             )
     weights = [p for p in rule.parameters if p.dim() > 1]
-    rule.feedback = [_drawn(f"{block.name} {i}", weight, projection) for i, weight in enumerate(weights)]
+    rule.feedback = [_drawn(_name(block, i), weight, projection) for i, weight in enumerate(weights)]
     return rule
+
+
+def _name(block: Block, matrix: int) -> str:
+    return f"{block.name} {matrix}"
 
 
 def _drawn(name: str, weight: Tensor, projection: Projection) -> Tensor:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from fedtp.blocks import Chain
+from fedtp.blocks import Block, Chain
 from fedtp.losses import Loss, LossFunction, as_loss
 
 
@@ -32,6 +32,9 @@ class Backprop(torch.optim.SGD):
         What the model answered for the latest batch, before it learnt from it.
     """
 
+    #: Attributes that copies and pickles hold beside those of every optimizer.
+    own: ClassVar[tuple[str, ...]] = ("chain", "loss", "losses", "output")
+
     def __init__(
         self,
         model: nn.Module,
@@ -53,9 +56,15 @@ class Backprop(torch.optim.SGD):
         )
 
     def __getstate__(self) -> dict[str, Any]:
-        # PyTorch copies and pickles only what every optimizer has.
-        own = "chain", "loss", "losses", "output"
-        return super().__getstate__() | {name: getattr(self, name) for name in own}
+        return super().__getstate__() | {name: getattr(self, name) for name in self.own}
+
+    def digest(self, like: Tensor | None = None) -> str:
+        """Return a hash of the feedback matrices that all who learn together must share: here there are none."""
+        return ""
+
+    def feedback(self, block: Block) -> list[Tensor]:
+        """Return the matrices that a block's error comes through, beside its weights."""
+        return []
 
     def answer(self, x: Tensor, lengths: Tensor | None) -> Tensor:
         """Return the model's output; autograd can follow it."""

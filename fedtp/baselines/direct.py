@@ -14,6 +14,7 @@ from fedtp.blocks import Block
 from fedtp.errors import ModelError
 from fedtp.losses import Loss, LossFunction
 from fedtp.projection import Projection
+from fedtp.sequences import real_steps
 
 Method = Literal["dfa", "sdfa", "drtp", "last"]
 
@@ -64,6 +65,22 @@ class DirectFeedback(BlockSGD):
         self.projection = Projection(seed, classes=self.chain.blocks[-1].outputs)
         self._feedback: dict[str, Tensor] = {}
 
+    def digest(self, like: Tensor | None = None) -> str:
+        """Return a hash of the feedback matrices that all who learn together must share.
+
+        Parameters
+        ----------
+        like
+            An input of the model, ``[batch, ...]``; needed where the widths of the blocks depend on the input's.
+        """
+        if self.method == "last":
+            return ""
+        return self.projection.digest(self.chain.widths(like, lambda a: a[0].numel()))
+
+    def feedback(self, block: Block) -> list[Tensor]:
+        """Return the feedback matrix of a block, in a list; none before the first step, and of the last."""
+        return [self._feedback[block.name]] if block.name in self._feedback else []
+
     @torch.no_grad()
     def step(  # type: ignore[override]
         self,
@@ -96,7 +113,7 @@ class DirectFeedback(BlockSGD):
             if position == last:
                 waiting.append((position, a, saved))
             elif position in wanted and self.method == "drtp":
-                self._teach(position, a, saved, target, weights)
+                self._teach(position, a, saved, target, weights, lengths)
             elif position in wanted and self.method != "last":
                 waiting.append((position, a, saved))
             return a
@@ -104,23 +121,32 @@ class DirectFeedback(BlockSGD):
         self.output = self.chain.traverse(x, lengths, visit)
         value, error = self.loss.value_and_error(self.output.flatten(target.dim() - 1), target)
         if last in wanted:
-            self._teach(last, *waiting.pop()[1:], error, weights)
+            self._teach(last, *waiting.pop()[1:], error, weights, lengths)
         for position, a, saved in waiting:
             if position != last:
-                self._teach(position, a, saved, error.sign() if self.method == "sdfa" else error, weights)
+                self._teach(position, a, saved, error.sign() if self.method == "sdfa" else error, weights, lengths)
         loss = value.mean(-1) if weights is None else torch.linalg.vecdot(value, weights)
         self.losses = {self.chain.blocks[-1].name: loss}
         return loss
 
-    def _teach(self, position: int, a: Tensor, saved: list[Any], error: Tensor, weights: Tensor | None) -> None:
+    def _teach(
+        self,
+        position: int,
+        a: Tensor,
+        saved: list[Any],
+        error: Tensor,
+        weights: Tensor | None,
+        lengths: Tensor | None,
+    ) -> None:
         """Let a block follow an error, ``[..., batch, classes]``, fed back to its output `a`."""
         block = self.chain.blocks[position]
         axes = error.dim() - 1
         shares = error.new_full(error.shape[:-1], 1 / error.shape[-2]) if weights is None else weights
         error = error * shares.unsqueeze(-1)
-        if a.shape[axes - 1] != error.shape[axes - 1]:  # every time step gets its part
-            steps = a.shape[axes - 1] // error.shape[axes - 1]
-            error = error.repeat_interleave(steps, axes - 1) / steps
+        if a.shape[axes - 1] != error.shape[axes - 1]:  # every time step gets its part, and padding none
+            real = real_steps(lengths, a.unflatten(axes - 1, (error.shape[axes - 1], -1)), axes)
+            parts = real / real.sum(-1, keepdim=True)
+            error = (error.unsqueeze(-2) * parts.unsqueeze(-1)).flatten(axes - 1, axes)
         if position < len(self.chain) - 1:
             error = error @ self._feedback_to(block, a, axes)
         descent = block.descent(saved, error.view_as(a))

@@ -25,12 +25,15 @@ class Samples:
     label_seconds
         When the label of each becomes known, ``[samples]``, infinity where it never does; None: all labels come with
         their samples.
+    lengths
+        Of sequences: how many of the first steps of each are no padding, ``[samples]``; None: all.
     """
 
     x: NDArray[np.float32]
     y: NDArray[np.int64]
     seconds: NDArray[np.float64]
     label_seconds: NDArray[np.float64] | None = None
+    lengths: NDArray[np.int64] | None = None
 
     def __len__(self) -> int:
         return len(self.y)

@@ -63,7 +63,7 @@ def open_stream(make_open):
 
 
 def run_config(learner, buffer: int = 0) -> dict[str, bool | int | float | str]:
-    return {**learner.spec.to_config(), "features": 6, "classes": 3, "buffer": buffer}
+    return {**learner.spec.to_config(), "shape": 6, "classes": 3, "buffer": buffer}
 
 
 def replies(messages: list[Message], devices: list[Device]) -> list[Message]:

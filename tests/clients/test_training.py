@@ -14,6 +14,8 @@ from clients.training import learn, plan, report
 from fedtp.blocks import Chain
 from fedtp.data.stream import Samples
 from fedtp.errors import DataError, WireError
+from fedtp.learner import learner_for
+from fedtp.learner_spec import LearnerSpec
 
 
 def carried_out(order, device):
@@ -72,6 +74,46 @@ def test_nothing_that_was_learnt_shows_in_the_scores(make_learner, make_order, s
     (again,) = learn([plan(make_order(learner, weights=device.weights), device)])
     assert first.correct / 30 < 0.5
     assert again.correct / 30 > 0.9
+
+
+SEQUENCES = LearnerSpec(network="recurrent", hidden=(4,), batch_size=4, epochs=2, seed=3)
+
+
+def sequences(lengths, seed=0) -> Samples:
+    """Sequences of up to 5 steps of 2 features; what pads them would show if it were seen."""
+    rng = np.random.default_rng(seed)
+    lengths = np.array(lengths)
+    x = rng.normal(size=(len(lengths), 5, 2)).astype(np.float32)
+    x[np.arange(5) >= lengths[:, None]] = 9.0
+    return Samples(x.reshape(-1, 10), rng.integers(3, size=len(lengths)), np.zeros(len(lengths)), lengths=lengths)
+
+
+def test_sequences_learn_together_as_they_do_alone(make_order, stream) -> None:
+    learner = learner_for(SEQUENCES, (5, 2), 3)
+    drawn = [sequences([5, 1, 3, 2, 4, 2]), sequences([1, 2, 1, 1, 2], seed=1), sequences([3, 3, 3, 3, 3], seed=2)]
+    whole = Samples(drawn[2].x, drawn[2].y, drawn[2].seconds)  # without lengths all steps count
+    order = make_order(learner)
+    together = [Device.new(learner, stream([s])) for s in (drawn[0], drawn[1], whole)]
+    alone = [Device.new(learner, stream([s])) for s in (drawn[0], drawn[1], whole)]
+    outcomes = learn([plan(order, device) for device in together])
+    for one, other, outcome in zip(together, alone, outcomes, strict=True):
+        (expected,) = learn([plan(order, other)])
+        assert outcome.predicted.tolist() == expected.predicted.tolist()
+        for name, packed in other.weights.items():
+            np.testing.assert_allclose(one.weights[name], packed, rtol=1e-4, atol=1e-6)
+            assert not np.array_equal(packed, order.weights[name])
+    # A step is a fifth of a sample's work; all is done in two epochs.
+    steps = [17, 7, 25]
+    assert [o.flops for o in outcomes] == pytest.approx([n / 5 * 2 * learner.flops() for n in steps])
+
+
+@pytest.mark.parametrize("lengths", [[1, 0], [1, 6], [1], [[1, 1]]])
+def test_a_stream_with_impossible_lengths_is_refused(make_order, stream, lengths) -> None:
+    learner = learner_for(SEQUENCES, (5, 2), 3)
+    two = sequences([1, 1])
+    device = Device.new(learner, stream([Samples(two.x, two.y, two.seconds, lengths=np.array(lengths))]))
+    with pytest.raises(DataError, match="sequences of 1 to 5 time steps, and one length each"):
+        plan(make_order(learner), device)
 
 
 def test_a_device_without_new_samples_says_so_and_nothing_changes(make_learner, make_order, stream, samples) -> None:

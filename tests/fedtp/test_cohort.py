@@ -37,7 +37,7 @@ def draw(counts: list[int], seed: int = 0) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def by_itself(
-    learner: Learner, weights: Packed, x: Tensor, y: Tensor, blocks: tuple[str, ...]
+    learner: Learner, weights: Packed, x: Tensor, y: Tensor, blocks: tuple[str, ...], lengths: Tensor | None = None
 ) -> tuple[Tensor, float, Packed, Packed]:
     """One device: predictions, loss, weights and momentum after it, by the plain loop over its batches."""
     spec = learner.spec
@@ -50,11 +50,13 @@ def by_itself(
             matrix.copy_(torch.tensor(weights[name][-matrix.numel() :]).view(matrix.shape))
     predicted, losses = [], 0.0
     for epoch in range(spec.epochs if blocks else 1):
-        for xs, ys in zip(x.split(spec.batch_size), y.split(spec.batch_size), strict=True):
+        for start in range(0, len(y), spec.batch_size):
+            batch = slice(start, start + spec.batch_size)
+            xs, ys, steps = x[batch], y[batch], None if lengths is None else lengths[batch]
             if epoch == 0:
-                with torch.no_grad():
-                    predicted.append(model(xs).argmax(1))
-            loss = optimizer.step(xs, ys, blocks=blocks) if blocks else None
+                predicted.append(learner.predict(model, xs, steps))
+            shaped = xs.unflatten(-1, learner.input_shape)
+            loss = optimizer.step(shaped, ys, blocks=blocks, lengths=steps) if blocks else None
             if epoch == 0:
                 losses += len(xs) * (float("nan") if loss is None else loss.item())
     trained, state = [chain[name] for name in blocks], optimizer.state
@@ -125,6 +127,54 @@ def test_devices_learn_as_if_alone(
             np.testing.assert_allclose(cohort.weights(name)[d], packed, rtol=1e-3, atol=1e-5)
         for name, packed in alone[3].items():
             np.testing.assert_allclose(cohort.momentum(name)[d], packed, rtol=1e-3, atol=1e-5)
+
+
+NETWORKS: dict[str, tuple[tuple[int, ...], dict[str, Any]]] = {
+    "grey": ((6, 6), {"network": "cnn", "channels": (3,), "hidden": (5,), "activation": "relu"}),
+    "coloured": ((2, 6, 4), {"network": "cnn", "channels": (3, 4), "hidden": (), "kernel": 1}),
+    "gru": ((20, 4), {"network": "recurrent", "hidden": (5,)}),
+    "lstms": ((7, 4), {"network": "recurrent", "hidden": (5, 5), "cell": "lstm"}),
+    "rnn": ((7, 4), {"network": "recurrent", "hidden": (5,), "cell": "rnn", "readout": "shared"}),
+    "read": ((6, 6), {"network": "cnn", "channels": (3,), "hidden": (5,), "readout": "learnt", "momentum": 0.9}),
+}
+
+
+@pytest.mark.parametrize("method", ["tpsgd", "backprop", "fa", "dfa", "sdfa", "drtp", "last"])
+@pytest.mark.parametrize("network", NETWORKS)
+@pytest.mark.parametrize("part", ["all", "first", "last"])
+def test_every_network_learns_in_a_cohort_as_it_does_alone(network: str, method: str, part: str) -> None:
+    shape, form = NETWORKS[network]
+    if method != "tpsgd" and "readout" in form:
+        form = {key: value for key, value in form.items() if key != "readout"}
+    spec = LearnerSpec.model_validate({"method": method, "batch_size": 4, "lr": 0.1, "seed": 3, "epochs": 2, **form})
+    learner = Learner(spec, shape, CLASSES)
+    names = tuple(learner.sizes)
+    blocks = {"all": names, "first": names[:1], "last": names[-1:]}[part]
+    assert learner.stacks == (method != "fa")
+    counts = [7, 6, 8] if learner.stacks else [7]
+    generator = torch.Generator().manual_seed(1)
+    x = torch.randn(len(counts), 8, learner.features, generator=generator)
+    y = torch.randint(CLASSES, (len(counts), 8), generator=generator)
+    steps = torch.randint(1, shape[0] + 1, (len(counts), 8), generator=generator) if learner.sequential else None
+    if steps is not None:  # what is past the end of a sequence must not matter
+        padding = torch.arange(shape[0]) >= steps.unsqueeze(-1)
+        x.view(*x.shape[:2], *shape)[padding] = 9.0
+    cohort, start = Cohort(learner, len(counts)), learner.initial()
+    cohort.load(start)
+    most = max(counts)
+    batches = x[:, :most], y[:, :most], torch.tensor(counts)
+    predicted, loss = cohort.learn(*batches, blocks, None if steps is None else steps[:, :most])
+    for d, count in enumerate(counts):
+        own = None if steps is None else steps[d, :count]
+        answers, value, after, momentum = by_itself(learner, start, x[d, :count], y[d, :count], blocks, own)
+        assert torch.equal(predicted[d, :count], answers)
+        if not np.isnan(value):
+            assert loss[d].item() == pytest.approx(value, rel=1e-4)
+        for name in learner.sizes:
+            np.testing.assert_allclose(cohort.weights(name)[d], after[name], rtol=1e-4, atol=1e-6)
+            assert (name in blocks) != np.array_equal(after[name], start[name])
+        for name, packed in momentum.items():
+            np.testing.assert_allclose(cohort.momentum(name)[d], packed, rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize("momentum", [0.0, 0.9])

@@ -163,3 +163,20 @@ def test_what_cannot_be() -> None:
         FeedbackAlignment(nn.Sequential(nn.Bilinear(2, 2, 2), nn.Linear(2, 3)))
     with pytest.raises(ModelError, match="not a stack of devices"):
         FeedbackAlignment(stack(dense(), 2))
+
+
+@pytest.mark.parametrize("method", ["dfa", "sdfa", "drtp"])
+@pytest.mark.parametrize("devices", [0, 2])
+def test_padding_of_sequences_is_not_learnt_from(method: str, devices: int) -> None:
+    x, y = batch(7, 6, 4)
+    lengths = torch.tensor([3, 2, 4, 1, 4, 4, 2])
+    learnt = []
+    for steps, padding in ((4, 0.0), (6, 9.0)):
+        model = stack(sequences(), devices) if devices else sequences()
+        padded = x[:, :steps].clone()
+        padded[torch.arange(steps) >= lengths[:, None]] = padding
+        optimizer = DirectFeedback(model, method=method, lr=0.5)  # type: ignore[arg-type]
+        given = [t.expand(devices, *t.shape) if devices else t for t in (padded, y, lengths)]
+        optimizer.step(given[0], given[1], lengths=given[2])
+        learnt.append(dict(model.state_dict()))
+    torch.testing.assert_close(*learnt)

@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import save_file
 
 from fedtp.errors import ModelError
-from fedtp.learner import Learner, learner_for
+from fedtp.learner import Learner, learner_for, learner_of
 from fedtp.learner_spec import LearnerSpec
 from fedtp.models import mlp
 
@@ -98,6 +98,93 @@ def test_who_differs_in_what_is_shared_has_another_digest(tmp_path: Path) -> Non
     assert [make(**kind).digest for kind in kinds] == digests
     # What learns is sent anyway: it may begin as it likes.
     assert make(pretrained=first).digest == make().digest
+
+
+IMAGE: dict[str, Any] = {"network": "cnn", "channels": (3,), "hidden": (5,)}
+SEQUENCE: dict[str, Any] = {"network": "recurrent", "hidden": (5,)}
+
+
+@pytest.mark.parametrize(("shape", "form"), [((5,), {}), ((6, 6), IMAGE), ((7, 4), SEQUENCE)])
+def test_the_digest_covers_what_errors_come_through(shape: tuple[int, ...], form: dict[str, Any]) -> None:
+    def digest(**settings: Any) -> str:
+        start = {} if form else {"hidden": (HIDDEN,)}
+        return Learner(LearnerSpec.model_validate({"seed": 3, **start, **form, **settings}), shape, CLASSES).digest
+
+    methods = ["tpsgd", "backprop", "fa", "dfa", "sdfa", "drtp", "last"]
+    digests = {method: digest(method=method) for method in methods}
+    assert len(set(digests.values())) == len(methods)
+    for method in methods:
+        assert digest(method=method) == digests[method]
+        # By backpropagation nothing but the initial weights depends on the seed, and these are sent.
+        assert (digest(method=method, seed=4) == digests[method]) == (method == "backprop")
+
+
+@pytest.mark.parametrize(
+    ("shape", "form", "input_shape"),
+    [
+        ((6, 6), {}, (36,)),
+        ((6, 6), IMAGE, (1, 6, 6)),
+        ((3, 6, 4), IMAGE, (3, 6, 4)),
+        ((7, 4), SEQUENCE, (7, 4)),
+        ((7, 4), {}, (28,)),
+        (5, {}, (5,)),
+    ],
+)
+def test_samples_are_shaped_as_the_network_takes_them(
+    shape: int | tuple[int, ...], form: dict[str, Any], input_shape: tuple[int, ...]
+) -> None:
+    learner = Learner(LearnerSpec.model_validate(form), shape, CLASSES)
+    assert learner.input_shape == input_shape
+    assert learner.features == int(np.prod(shape))
+    predicted = learner.predict(learner.model, torch.randn(9, learner.features))
+    assert predicted.shape == (9,)
+    config: dict[str, Any] = {
+        **learner.spec.to_config(),
+        "shape": shape if isinstance(shape, int) else ",".join(map(str, shape)),
+        "classes": CLASSES,
+    }
+    assert learner_of(config) is learner_for(learner.spec, shape, CLASSES)
+
+
+def test_a_sequence_is_predicted_by_the_steps_that_are_its_own() -> None:
+    learner = Learner(LearnerSpec.model_validate(SEQUENCE), (7, 4), CLASSES)
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(50, 7, 4, generator=generator)
+    lengths = torch.randint(1, 7, (50,), generator=generator)
+    predicted = learner.predict(learner.model, x.flatten(1), lengths)
+    expected = [int(learner.model(row[None, :n]).argmax()) for row, n in zip(x, lengths.tolist(), strict=True)]
+    assert predicted.tolist() == expected
+    assert not torch.equal(predicted, learner.predict(learner.model, x.flatten(1)))
+
+
+@pytest.mark.parametrize(
+    ("form", "shape", "message"),
+    [
+        (IMAGE, (5,), r'"cnn", which learns from pictures, but a sample has shape \(5,\)'),
+        (IMAGE, (2, 3, 4, 5), r'"cnn", which learns from pictures'),
+        (IMAGE, (1, 1), "too small"),
+        (SEQUENCE, (3, 8, 8), r'"recurrent", which learns from sequences, but a sample has shape \(3, 8, 8\)'),
+    ],
+)
+def test_a_network_that_does_not_suit_the_data_is_refused(
+    form: dict[str, Any], shape: tuple[int, ...], message: str
+) -> None:
+    with pytest.raises(ModelError, match=message):
+        Learner(LearnerSpec.model_validate(form), shape, CLASSES)
+
+
+@pytest.mark.parametrize("shape", ["", "8,x", "8,0", "-8", "8,,8"])
+def test_a_run_config_must_say_what_a_sample_is(shape: str) -> None:
+    with pytest.raises(ModelError, match='the shape of a sample, as in shape = "28,28"'):
+        learner_of({"shape": shape, "classes": 3})
+    with pytest.raises(ModelError, match="the number of classes"):
+        learner_of({"shape": "8,8"})
+
+
+def test_only_the_last_block_learns_where_the_others_stay() -> None:
+    learner = make(method="last")
+    assert list(learner.sizes) == ["2"]
+    assert learner.flops() == learner.flops(()) + 2 * HIDDEN * CLASSES
 
 
 def test_a_network_begins_with_the_pretrained_weights(tmp_path: Path) -> None:

@@ -127,9 +127,9 @@ def test_they_can_be_set_before_the_first_step() -> None:
     assert TPSGD(mlp(4, [6], 3), seed=7).learnt_readouts() == {}
 
 
-def test_the_width_of_maps_is_known_from_the_first_step_on() -> None:
+def test_the_width_of_maps_is_known_from_an_input_on() -> None:
     optimizer = TPSGD(cnn((1, 6, 6), [4], 3, hidden=[5]), seed=7, readout="learnt")
-    with pytest.raises(ModelError, match="block '0' is drawn in the first step"):
+    with pytest.raises(ModelError, match="widths of the model's blocks depend on its input"):
         optimizer.learnt_readouts()
     x, y = batch(2, 1, 6, 6)
     optimizer.step(x.float(), y)

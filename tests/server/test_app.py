@@ -346,7 +346,7 @@ def test_the_app_reads_its_settings_from_the_run_config(make_learner, caplog) ->
     clock = FakeClock()
     grid = FakeGrid(clock, {A: at_once, B: always(NEVER)})
     spec = ServerSpec(rounds=3, round_seconds=0.05, deadline_seconds=0.02)
-    config = {**make_learner().spec.to_config(), **spec.to_config(), "features": 6, "classes": 3}
+    config = {**make_learner().spec.to_config(), **spec.to_config(), "shape": 6, "classes": 3}
     make_server_app()(grid, make_context(config))
     assert grid.rounds_of(A) == [1, 2, 3]
     assert "round 3: 2 orders, 1 replies, accuracy 0.700" in caplog.text
@@ -358,7 +358,7 @@ def test_the_app_calls_back_after_every_round(make_learner) -> None:
     config = {
         **make_learner().spec.to_config(),
         **ServerSpec(rounds=2).to_config(),
-        "features": 6,
+        "shape": 6,
         "classes": 3,
     }
     done: list[Round] = []

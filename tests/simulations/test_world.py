@@ -8,7 +8,7 @@ import torch
 
 from clients.device import Device
 from fedtp.data import Rotation, apply, load
-from fedtp.errors import DataError, ScenarioError
+from fedtp.errors import DataError, ModelError, ScenarioError
 from fedtp.learner import learner_of
 from simulations.drift import Timeline
 from simulations.scenario import Scenario
@@ -20,6 +20,12 @@ kind = "sudden"
 concept = "turned"
 at_seconds = 120
 stagger_seconds = 60
+"""
+
+SWAP = """
+[concepts.swapped]
+kind = "label-swap"
+swaps = [[1, 2]]
 """
 
 GENERATED = """
@@ -157,6 +163,49 @@ def test_server_and_devices_are_told_of_one_and_the_same_learner(small) -> None:
     assert all(isinstance(value, bool | int | float | str) for value in config.values())
     assert learner_of(config) is world.learner
     assert world.learner.spec.seed == 9
+
+
+@pytest.fixture
+def sequences(monkeypatch):
+    """Digits, as if each were a sequence of rows, of which the last ones may be padding."""
+
+    def made(*args, **options):
+        data = load("digits")
+        return replace(data, lengths=np.arange(len(data)) % 8 + 1)
+
+    monkeypatch.setattr("simulations.world.load", made)
+
+
+RECURRENT = ("learner.network=recurrent", "learner.hidden=[8]")
+
+
+def test_sequences_bring_their_lengths(small, sequences) -> None:
+    world = World(small(*RECURRENT, "drift=[{kind='sudden', concept='swapped', at_seconds=60}]", toml=SWAP))
+    known = {row.tobytes(): length for row, length in zip(world.data.x, world.data.lengths, strict=True)}
+    samples = world.stream(0).take(1e4)
+    assert len(samples) > 100
+    assert samples.lengths is not None
+    assert samples.lengths.tolist() == [known[row.tobytes()] for row in samples.x]
+    assert World(small()).stream(0).take(60.0).lengths is not None
+    rows = world.held_out
+    answers = [
+        int(world.learner.model(torch.tensor(world.data.x[i].reshape(1, 8, 8)[:, :n])).argmax())
+        for i, n in zip(rows, world.data.lengths[rows], strict=True)
+    ]
+    found = world.held_out_accuracy(world.learner.initial_weights(), 0.0)
+    assert found == pytest.approx(np.mean(world.data.y[rows] == answers))
+
+
+def test_a_picture_is_told_by_its_shape(small) -> None:
+    world = World(small("learner.network=cnn", "learner.channels=[4]"))
+    assert world.run_config()["shape"] == "8,8"
+    assert world.learner.input_shape == (1, 8, 8)
+    assert learner_of(world.run_config()) is world.learner
+
+
+def test_a_network_that_does_not_suit_the_data_is_refused(small) -> None:
+    with pytest.raises(ModelError, match=r'learner\.network is "cnn", which learns from pictures'):
+        _ = World(small("data.name=shuttle", "learner.network=cnn", "learner.channels=[4]", "concepts={}")).learner
 
 
 @pytest.fixture
