@@ -348,8 +348,13 @@ def test_mnist_from_the_users_folder(small) -> None:
 def test_every_shipped_scenario_runs(name: str) -> None:
     if name == "elec2-fleet" and not os.environ.get("RIVER_DATA"):
         pytest.skip("RIVER_DATA names no folder with Elec2 in it")
-    if name == "speakers-come-and-go" and not os.environ.get("FEDTP_DATA"):
-        pytest.skip("FEDTP_DATA names no folder with spoken digits in it")
+    if name in (
+        "speakers-come-and-go",
+        "spoken-digits-gru",
+        "mnist-label-swap",
+        "mnist-conv-label-swap",
+    ) and not os.environ.get("FEDTP_DATA"):
+        pytest.skip("FEDTP_DATA names no folder with its data in it")
     run = simulate(Scenario.load(name, ["server.rounds=2", "drift=[]"]))
     assert run.summary["samples"] > 0
     assert run.summary["scenario"] == name
