@@ -22,10 +22,15 @@ from numpy.typing import NDArray
 from clients.training import Outcome
 from fedtp.errors import FedtpError
 from fedtp.wire import content_bytes
-from simulations.devices import Fleet
+from simulations.devices import Batteries, Fleet
 from simulations.executors import Executor
 from simulations.flower import RUN_ID, identify, number
-from simulations.seeding import Purpose, generator
+from simulations.journeys import Journeys
+from simulations.luck import Luck, LuckOfOrders
+
+#: Why an answer never arrives: its device could no longer be reached, ran out of power or dropped out while it worked
+#: or transferred, or the message was lost.
+WENT_OFF, BATTERY_EMPTY, GAVE_UP, LOST_ON_ITS_WAY = "went off", "battery empty", "dropped out", "lost on its way"
 
 
 class FleetClock:
@@ -72,6 +77,9 @@ class Errand:
         Energy that the device spent.
     outcome
         What came of it on the device.
+    lost
+        Why the answer never arrives, in a few words for counting; empty if it does. The energy of a device that
+        was broken off is spent all the same, up to then.
     delivered
         Whether the answer is part of the node's reply: a gateway leaves out what comes too late.
     """
@@ -86,6 +94,7 @@ class Errand:
     transfer_seconds: float
     joules: float
     outcome: Outcome
+    lost: str = ""
     delivered: bool = True
 
 
@@ -130,13 +139,13 @@ class FleetGrid(Grid):
         self.clock = FleetClock()
         self._fleet = fleet
         self._executor = executor
-        self._seed = seed
+        self._batteries = Batteries(fleet.batteries)
+        self._luck = LuckOfOrders(seed, len(fleet))
         self._devices_per_node = devices_per_node
         self._nodes = -(-len(fleet) // devices_per_node)
         self._patience = patience_seconds
         self._on_errand = on_errand
         self._sent = 0
-        self._pushes = 0
         self._replies: dict[str, tuple[float, Message]] = {}
 
     def set_run(self, run: Run) -> None:
@@ -155,7 +164,7 @@ class FleetGrid(Grid):
 
     def get_node_ids(self) -> list[int]:
         """Return the ids of the nodes that are reachable now: those with a device that is."""
-        devices = np.flatnonzero(self._fleet.available(self.clock.now()))
+        devices = np.flatnonzero(self._reachable())
         nodes: list[int] = (np.unique(devices // self._devices_per_node) + 1).tolist()
         return nodes
 
@@ -212,69 +221,95 @@ class FleetGrid(Grid):
         self.clock.wait(last, 0)
         return self.pull_messages(ids)
 
+    def _reachable(self) -> NDArray[np.bool_]:
+        """Return which devices can be reached now: those that are there, and have power."""
+        now = self.clock.now()
+        self._batteries.advance(now)
+        return self._fleet.availability.now(now) & self._batteries.alive
+
     def _hosted(self, nodes: Sequence[int]) -> list[list[int]]:
-        """Return the devices of each node that take part: of a gateway those that are reachable now."""
-        count = self._devices_per_node
-        if count == 1:
-            return [[node - 1] for node in nodes]
-        available = self._fleet.available(self.clock.now())
+        """Return the devices of each node that take part: those that are reachable now."""
+        count, reachable = self._devices_per_node, self._reachable()
         starts = [(node - 1) * count for node in nodes]
-        return [(np.flatnonzero(available[start : start + count]) + start).tolist() for start in starts]
+        return [(np.flatnonzero(reachable[start : start + count]) + start).tolist() for start in starts]
 
     def _errands(
         self, messages: Sequence[Message], hosted: Sequence[Sequence[int]], outcomes: Sequence[Sequence[Outcome]]
     ) -> list[list[Errand]]:
-        """Work out, for all devices at once, how long everything takes and what it costs."""
-        if not messages:
-            return []
+        """Work out, for all devices at once, how long everything takes, what it costs, and what breaks it off."""
         fleet, now = self._fleet, self.clock.now()
         counts = [len(devices) for devices in hosted]
         numbers = list(itertools.chain.from_iterable(hosted))
         done = list(itertools.chain.from_iterable(outcomes))
-        device = np.array(numbers, np.int64)
+        device = np.array(numbers, np.intp)
         # A content that many share is measured once.
         contents = {id(message.content): message for message in messages}
         sizes = {key: content_bytes(message) for key, message in contents.items()}
-        down = np.repeat([sizes[id(message.content)] for message in messages], counts)
+        down = np.repeat(np.array([sizes[id(message.content)] for message in messages], np.int64), counts)
         up = np.array([outcome.bytes_up for outcome in done], np.int64)
-        flops = np.array([outcome.flops for outcome in done])
-        variation = self._variation()
-        transfer = down / (fleet.down_bytes_per_second * variation.down)[device]
-        transfer += up / (fleet.up_bytes_per_second * variation.up)[device]
-        compute = flops / fleet.flops_per_second[device]
-        arrived = now + 2 * fleet.latency_seconds[device] + transfer + compute
-        arrived[variation.lost[device]] = math.inf
-        joules = compute * fleet.power_watts[device] + transfer * fleet.radio_watts[device]
+        luck = self._luck.draw(device)
+        journeys = Journeys.of(
+            fleet,
+            device,
+            bytes_down=down,
+            bytes_up=up,
+            flops=np.array([outcome.flops for outcome in done]),
+            down_factor=_around_one(fleet.down_cv[device], luck.down),
+            up_factor=_around_one(fleet.up_cv[device], luck.up),
+        )
+        stop, fate = self._fates(device, journeys, luck)
+        spent = journeys.broken_off(stop)
+        self._batteries.spend(device, spent.joules)
+        arrived = np.where(fate == "", now + journeys.device_seconds + journeys.back_seconds, math.inf)
         delivered = np.isfinite(arrived)
         if self._devices_per_node > 1:
             delivered &= arrived <= now + self._patience
-        nodes = np.repeat([message.metadata.dst_node_id for message in messages], counts)
-        columns = [column.tolist() for column in (arrived, down, up, compute, transfer, joules)]
-        rows = zip(nodes.tolist(), numbers, *columns, done, delivered.tolist(), strict=True)
+        nodes = np.repeat(np.array([message.metadata.dst_node_id for message in messages], np.int64), counts)
+        columns = (
+            arrived,
+            (down * spent.download_share).astype(np.int64),
+            (up * spent.upload_share).astype(np.int64),
+            spent.compute_seconds,
+            spent.transfer_seconds,
+            spent.joules,
+        )
+        rows = zip(
+            nodes.tolist(),
+            numbers,
+            *(column.tolist() for column in columns),
+            done,
+            fate.tolist(),
+            delivered.tolist(),
+            strict=True,
+        )
         errands = iter([Errand(node, number, now, *rest) for node, number, *rest in rows])
         return [list(itertools.islice(errands, count)) for count in counts]
 
-    def _variation(self) -> _Variation:
-        """Draw how the links are now: for every device, whoever takes part, so that none shifts another's draw."""
-        self._pushes += 1
-        rng = generator(self._seed, Purpose.TRANSPORT, self._pushes)
+    def _fates(
+        self, device: NDArray[np.intp], journeys: Journeys, luck: Luck
+    ) -> tuple[NDArray[np.float64], NDArray[np.str_]]:
+        """Return how long after the order each device stops working on it, infinite if it does not; and what is lost.
+
+        What is lost has a reason, the first that there is.
+        """
         fleet = self._fleet
-        return _Variation(
-            down=_around_one(fleet.down_cv, rng),
-            up=_around_one(fleet.up_cv, rng),
-            lost=rng.random(len(fleet)) < fleet.loss_probability,
+        gives_up = luck.dropout < fleet.dropout_probability[device]
+        stops = np.stack(
+            [
+                fleet.availability.remaining(self.clock.now(), device),
+                journeys.until_exhausted(self._batteries.joules[device]),
+                np.where(gives_up, journeys.until_dropped(luck.moment), math.inf),
+            ]
         )
+        stop = stops.min(0, initial=math.inf)
+        broken = stop < journeys.device_seconds
+        on_its_way = np.where(luck.loss < fleet.loss_probability[device], LOST_ON_ITS_WAY, "")
+        reasons = np.array([WENT_OFF, BATTERY_EMPTY, GAVE_UP])[stops.argmin(0)]
+        return np.where(broken, stop, math.inf), np.where(broken, reasons, on_its_way)
 
 
-@dataclass(frozen=True, eq=False)
-class _Variation:
-    down: NDArray[np.float64]
-    up: NDArray[np.float64]
-    lost: NDArray[np.bool_]
-
-
-def _around_one(cv: NDArray[np.float64], rng: np.random.Generator) -> NDArray[np.float64]:
-    """Log-normal factors with mean 1 and this coefficient of variation."""
+def _around_one(cv: NDArray[np.float64], normal: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return log-normal factors with mean 1 and this coefficient of variation, from standard normal numbers."""
     sigma = np.sqrt(np.log1p(cv**2))
-    factors: NDArray[np.float64] = np.exp(sigma * rng.standard_normal(len(cv)) - sigma**2 / 2)
+    factors: NDArray[np.float64] = np.exp(sigma * normal - sigma**2 / 2)
     return factors

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest
@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from clients.training import Outcome
 from fedtp.errors import FedtpError
 from fedtp.wire import content_bytes
-from simulations.devices import Fleet
+from simulations.devices import Availability, BatterySpec, Fleet
 from simulations.fleet import Errand, FleetClock, FleetGrid
 
 
@@ -31,14 +31,31 @@ def fleet_of(devices: int = 3, **columns: Sequence[float] | float) -> Fleet:
         "up_cv": 0.0,
         "latency_seconds": 0.5,
         "power_watts": 5.0,
-        "radio_watts": 2.0,
+        "receive_watts": 2.0,
+        "send_watts": 2.0,
+        "memory_bytes": math.inf,
         "loss_probability": 0.0,
+        "dropout_probability": 0.0,
         "on_seconds": 300.0,
         "off_seconds": 0.0,
         "phase_seconds": 0.0,
+        "capacity_joules": math.inf,
+        "start_joules": math.inf,
+        "charge_watts": 0.0,
+        "charge_from_seconds": 0.0,
+        "charge_seconds": 86_400.0,
+        "idle_watts": 0.0,
     }
     arrays = {name: np.broadcast_to(np.asarray(v, float), devices) for name, v in {**defaults, **columns}.items()}
-    return Fleet(classes=("pi",) * devices, **arrays)
+    battery = BatterySpec(*(arrays.pop(field.name) for field in fields(BatterySpec)))
+    on, off, phase = (arrays.pop(f"{name}_seconds") for name in ("on", "off", "phase"))
+    windows = np.arange(devices), np.zeros(devices), on
+    return Fleet(
+        classes=("pi",) * devices,
+        availability=Availability.of(on + off, windows, phase),
+        batteries=battery,
+        **arrays,
+    )
 
 
 class Toy:
