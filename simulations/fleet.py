@@ -123,6 +123,8 @@ class FleetGrid(Grid):
     ----------
     clock
         The virtual clock, by which the server must live.
+    batteries
+        What the devices' batteries hold.
     """
 
     def __init__(
@@ -139,7 +141,7 @@ class FleetGrid(Grid):
         self.clock = FleetClock()
         self._fleet = fleet
         self._executor = executor
-        self._batteries = Batteries(fleet.batteries)
+        self.batteries = Batteries(fleet.batteries)
         self._luck = LuckOfOrders(seed, len(fleet))
         self._devices_per_node = devices_per_node
         self._nodes = -(-len(fleet) // devices_per_node)
@@ -224,8 +226,8 @@ class FleetGrid(Grid):
     def _reachable(self) -> NDArray[np.bool_]:
         """Return which devices can be reached now: those that are there, and have power."""
         now = self.clock.now()
-        self._batteries.advance(now)
-        return self._fleet.availability.now(now) & self._batteries.alive
+        self.batteries.advance(now)
+        return self._fleet.availability.now(now) & self.batteries.alive
 
     def _hosted(self, nodes: Sequence[int]) -> list[list[int]]:
         """Return the devices of each node that take part: those that are reachable now."""
@@ -259,7 +261,7 @@ class FleetGrid(Grid):
         )
         stop, fate = self._fates(device, journeys, luck)
         spent = journeys.broken_off(stop)
-        self._batteries.spend(device, spent.joules)
+        self.batteries.spend(device, spent.joules)
         arrived = np.where(fate == "", now + journeys.device_seconds + journeys.back_seconds, math.inf)
         delivered = np.isfinite(arrived)
         if self._devices_per_node > 1:
@@ -267,8 +269,8 @@ class FleetGrid(Grid):
         nodes = np.repeat(np.array([message.metadata.dst_node_id for message in messages], np.int64), counts)
         columns = (
             arrived,
-            (down * spent.download_share).astype(np.int64),
-            (up * spent.upload_share).astype(np.int64),
+            np.rint(down * spent.download_share).astype(np.int64),
+            np.rint(up * spent.upload_share).astype(np.int64),
             spent.compute_seconds,
             spent.transfer_seconds,
             spent.joules,
@@ -297,7 +299,7 @@ class FleetGrid(Grid):
         stops = np.stack(
             [
                 fleet.availability.remaining(self.clock.now(), device),
-                journeys.until_exhausted(self._batteries.joules[device]),
+                journeys.until_exhausted(self.batteries.joules[device]),
                 np.where(gives_up, journeys.until_dropped(luck.moment), math.inf),
             ]
         )

@@ -209,7 +209,7 @@ class Recorder:
             errand.started,
             arrived,
             status,
-            verdict.reason or None if verdict else None,
+            (verdict.reason if verdict else errand.lost) or None,
             outcome.samples,
             outcome.correct,
             outcome.loss if math.isfinite(outcome.loss) else None,

@@ -88,7 +88,7 @@ class Batteries:
 
     def spend(self, devices: NDArray[np.intp], joules: Floats) -> None:
         """Take energy from the batteries of some devices: no more than they hold."""
-        self._take(np.bincount(devices, joules, len(self.joules)))
+        self._take(np.bincount(devices, joules, len(self.joules)).astype(np.float64))
 
     def _take(self, joules: Floats) -> None:
         taken = np.minimum(joules, self.joules)

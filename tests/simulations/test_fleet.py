@@ -293,6 +293,141 @@ def test_an_unknown_node_is_refused(make_grid, errands, node: int) -> None:
     assert errands == []
 
 
+def test_an_order_to_a_device_that_is_not_there_is_lost(make_grid, errands) -> None:
+    grid = make_grid(fleet_of(2, on_seconds=60.0, off_seconds=60.0, phase_seconds=[0.0, 60.0]))
+    ids = grid.push_messages([order(1), order(2)])
+    grid.clock.wait(1e9, 2)
+    assert sources(grid.pull_messages(ids)) == [1]
+    assert [errand.device for errand in errands] == [0]
+
+
+# --- Broken off -----------------------------------------------------------------------------------------------------
+
+# With no CV, of these devices an order of 2,000 bytes, 500 FLOPs and an answer of 3,000 bytes takes 0.5 s there, 2 s of
+# download at 2 W, 5 s of work at 5 W, 3 s of upload at 2 W, and 0.5 s back: 35 J.
+
+
+def asked(grid: FleetGrid) -> list[Message]:
+    ids = grid.push_messages([order(1, size=2000)])
+    grid.clock.wait(1e9, 0)
+    return grid.pull_messages(ids)
+
+
+@pytest.mark.parametrize(
+    ("left", "bytes_down", "bytes_up", "compute", "transfer", "joules"),
+    [(9.0, 2000, 1500, 5.0, 3.5, 32.0), (4.5, 2000, 0, 2.0, 2.0, 14.0), (1.5, 1000, 0, 0.0, 1.0, 2.0)],
+)
+def test_a_device_that_goes_off_answers_no_more_but_has_spent(
+    make_grid, errands, left, bytes_down, bytes_up, compute, transfer, joules
+) -> None:
+    fleet = fleet_of(1, on_seconds=60.0, off_seconds=40.0, phase_seconds=60.0 - left)
+    assert asked(make_grid(fleet, Toy(lambda n: 3000, lambda n: 500.0))) == []
+    (errand,) = errands
+    assert (errand.lost, errand.arrived, errand.delivered) == ("went off", math.inf, False)
+    assert (errand.bytes_down, errand.bytes_up) == (bytes_down, bytes_up)
+    taken = (errand.compute_seconds, errand.transfer_seconds, errand.joules)
+    assert taken == pytest.approx((compute, transfer, joules))
+
+
+def test_a_device_that_stays_just_long_enough_answers(make_grid) -> None:
+    fleet = fleet_of(1, on_seconds=64.0, off_seconds=64.0, phase_seconds=53.5)
+    assert len(asked(make_grid(fleet, Toy(lambda n: 3000, lambda n: 500.0)))) == 1
+
+
+def test_a_device_without_power_is_gone_until_it_is_charged(make_grid, errands) -> None:
+    battery = {"capacity_joules": 100.0, "start_joules": 49.0, "charge_watts": 1.0}
+    grid = make_grid(fleet_of(1, **battery), Toy(lambda n: 3000, lambda n: 500.0))
+    seen = []
+    for _ in range(3):
+        grid.push_messages([order(node, size=2000) for node in grid.get_node_ids()])
+        grid.clock.wait(grid.clock.now() + 4.0, 0)
+        seen.append(grid.get_node_ids())
+    assert seen == [[1], [], [1]]
+    assert [errand.lost for errand in errands] == ["", "battery empty"]
+    assert [errand.joules for errand in errands] == pytest.approx([35.0, 18.0])
+    assert [errand.compute_seconds for errand in errands] == pytest.approx([5.0, 2.8])
+
+
+def test_devices_drop_out_as_often_as_the_fleet_says(make_grid, errands) -> None:
+    grid = make_grid(fleet_of(4000, dropout_probability=0.2), Toy(lambda n: 3000, lambda n: 500.0))
+    replies = grid.send_and_receive([order(node, size=2000) for node in range(1, 4001)], timeout=100.0)
+    lost = [errand for errand in errands if errand.lost]
+    assert {errand.lost for errand in lost} == {"dropped out"}
+    assert len(lost) == 4000 - len(replies) == pytest.approx(800, abs=80)
+    # At any moment of their ten seconds of work.
+    worked = np.array([errand.compute_seconds + errand.transfer_seconds for errand in lost])
+    np.testing.assert_allclose(np.histogram(worked, 5, (0, 10))[0] / len(lost), 0.2, atol=0.05)
+
+
+ROUNDS = st.lists(st.tuples(st.floats(0, 40), st.sets(st.integers(1, 4))), min_size=1, max_size=6)
+
+
+@given(rounds=ROUNDS, seed=st.integers(0, 9), order_of_work=st.permutations([1, 2, 3, 4]))
+def test_the_world_keeps_its_books(rounds, seed, order_of_work) -> None:
+    """Nothing arrives before it was sent; energy adds up; and nothing depends on the order in which work is done."""
+    fleet = fleet_of(
+        4,
+        down_cv=0.5,
+        loss_probability=0.1,
+        dropout_probability=0.2,
+        on_seconds=30.0,
+        off_seconds=[0.0, 10.0, 10.0, 5.0],
+        phase_seconds=[0.0, 7.0, 25.0, 33.0],
+        capacity_joules=[math.inf, 100.0, 60.0, 200.0],
+        start_joules=[math.inf, 100.0, 20.0, 200.0],
+        charge_watts=1.0,
+        idle_watts=0.25,
+    )
+    histories = []
+    for arrangement in (sorted, lambda nodes: sorted(nodes, key=order_of_work.index)):
+        told: list[Errand] = []
+        grid = FleetGrid(fleet, Toy(lambda n: 700 * n, lambda n: 150.0 * n), seed=seed, on_errand=told.append)
+        replies, ids = [], []
+        for wait, nodes in rounds:
+            sent, before = grid.clock.now(), len(told)
+            ids += grid.push_messages([order(node, size=1000) for node in arrangement(nodes)])
+            assert all(errand.started == sent for errand in told[before:])
+            grid.clock.wait(sent + wait, 0)
+            arrived = grid.pull_messages(ids)
+            replies += [(message.metadata.src_node_id, sent + wait) for message in arrived]
+        grid.clock.wait(1e6, 0)
+        replies += [(message.metadata.src_node_id, 1e6) for message in grid.pull_messages(ids)]
+        for errand in told:
+            least = errand.transfer_seconds + errand.compute_seconds
+            assert errand.arrived >= errand.started + least
+            assert math.isinf(errand.arrived) == bool(errand.lost)
+        answered = [errand for errand in told if not errand.lost]
+        assert sorted(node for node, _ in replies) == sorted(errand.node for errand in answered)
+        grid.get_node_ids()
+        ledger = grid.batteries
+        work = np.bincount([e.device for e in told], [e.joules for e in told], 4)
+        idle = ledger.spent - work
+        assert (idle >= -1e-6).all()
+        assert (idle <= 0.25 * 1e6 + 1e-6).all()
+        limited = np.isfinite(fleet.batteries.capacity_joules)
+        held = fleet.batteries.start_joules + ledger.charged - ledger.spent
+        np.testing.assert_allclose(ledger.joules[limited], held[limited], atol=1e-6)
+        histories.append(sorted((e.started, e.node, e.arrived, e.joules, e.bytes_up, e.lost) for e in told))
+    assert histories[0] == histories[1]
+
+
+@given(delays=st.lists(st.floats(0, 100), min_size=1, max_size=6))
+def test_replies_come_one_by_one_in_the_order_of_arrival(delays) -> None:
+    told: list[Errand] = []
+    grid = FleetGrid(fleet_of(len(delays)), Toy(flops=lambda n: delays[n - 1]), seed=1, on_errand=told.append)
+    ids = grid.push_messages([order(node) for node in range(1, len(delays) + 1)])
+    arrivals, waiting = {errand.node: errand.arrived for errand in told}, list(ids)
+    came: list[int] = []
+    while len(came) < len(delays):
+        before = grid.clock.now()
+        grid.clock.wait(1e9, 1)
+        assert grid.clock.now() > before
+        news = sources(grid.pull_messages(waiting))
+        assert all(before < arrivals[node] <= grid.clock.now() for node in news)
+        came += news
+    assert came == sorted(arrivals, key=lambda node: (arrivals[node], node))
+
+
 # --- Gateways -------------------------------------------------------------------------------------------------------
 
 
