@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from flwr.app import Context, Error, Message
 from flwr.clientapp import ClientApp
 
+from clients.budget import Budget
 from clients.device import Device
 from clients.training import Outcome, Plan, learn, plan, report
 from fedtp.data.stream import Stream
@@ -19,6 +20,9 @@ from fedtp.wire import Order
 #: Opens a device's stream, given Flower's run config and node config in one.
 OpenStream = Callable[[Mapping[str, ConfigValue]], Stream]
 
+#: Says what a device can afford, given the same.
+OpenBudget = Callable[[Mapping[str, ConfigValue]], Budget]
+
 #: What came of an order on a device, and what it had planned, if it could carry the order out.
 Done = tuple[Plan | None, Outcome]
 
@@ -26,7 +30,7 @@ Done = tuple[Plan | None, Outcome]
 _CLIENT_APP_RAISED = 2
 
 
-def make_client_app(open_stream: OpenStream | None = None) -> ClientApp:
+def make_client_app(open_stream: OpenStream | None = None, open_budget: OpenBudget | None = None) -> ClientApp:
     """Return a ClientApp whose devices read the streams that `open_stream` opens.
 
     Parameters
@@ -34,6 +38,9 @@ def make_client_app(open_stream: OpenStream | None = None) -> ClientApp:
     open_stream
         From a device's config to its stream. By default the function that the run config names by import path
         under ``stream``, as in ``"simulations.world:open_stream"``.
+    open_budget
+        From a device's config to its budget. By default the function that it names under ``budget``, or else
+        `clients.budget.Budget.from_config`, which reads a budget from the config itself.
 
     Notes
     -----
@@ -49,10 +56,12 @@ def make_client_app(open_stream: OpenStream | None = None) -> ClientApp:
     def train(message: Message, context: Context) -> Message:
         config = {**context.run_config, **context.node_config}
         opener = open_stream or load_object(str(config.get("stream", "")), "stream")
+        named = config.get("budget")
+        affords = open_budget or (load_object(str(named), "budget") if named else Budget.from_config)
         learner = learner_of(config)
         buffer = int(config.get("buffer", 0))
         devices = {
-            name: Device.resume(context.state, learner, opener(own), name, buffer)
+            name: Device.resume(context.state, learner, opener(own), name, buffer, affords(own))
             for name, own in _devices(config).items()
         }
         (done,) = carry_out([message], [list(devices.values())])

@@ -10,12 +10,15 @@ from typing import Any
 import numpy as np
 from flwr.app import Array, ArrayRecord, ConfigRecord, RecordDict
 
+from clients.budget import Budget
 from clients.inbox import Inbox
 from fedtp.blocks import Packed
 from fedtp.data.stream import Stream
 from fedtp.detection import make_detector
 from fedtp.learner import Learner
 from fedtp.wire import pack_array, unpack_array
+
+_NO_LIMITS = Budget()
 
 
 @dataclass
@@ -37,6 +40,8 @@ class Device:
         A River drift detector, or None.
     inbox
         The samples that wait for their labels, and how many it can keep.
+    budget
+        What it can afford for an order.
     """
 
     learner: Learner
@@ -45,9 +50,10 @@ class Device:
     momentum: dict[str, Packed] = field(default_factory=dict)
     detector: Any | None = None
     inbox: Inbox = field(default_factory=Inbox)
+    budget: Budget = _NO_LIMITS
 
     @classmethod
-    def new(cls, learner: Learner, stream: Stream, buffer: int = 0) -> Device:
+    def new(cls, learner: Learner, stream: Stream, buffer: int = 0, budget: Budget = _NO_LIMITS) -> Device:
         """Return a device that has seen nothing yet and has the fleet's initial model.
 
         Parameters
@@ -56,8 +62,11 @@ class Device:
             What it trains, and where its samples come from.
         buffer
             How many samples it can keep between orders; 0: any number.
+        budget
+            What it can afford for an order.
         """
-        return cls(learner, stream, learner.initial(), {}, make_detector(learner.spec.detector, clock=1), Inbox(buffer))
+        detector = make_detector(learner.spec.detector, clock=1)
+        return cls(learner, stream, learner.initial(), {}, detector, Inbox(buffer), budget)
 
     def receive(self, weights: Mapping[str, Packed]) -> None:
         """Take over what the server sends of each block; a readout that does not travel stays as it is."""
@@ -79,12 +88,18 @@ class Device:
 
     @classmethod
     def resume(
-        cls, state: Mapping[str, Any], learner: Learner, stream: Stream, name: str = "device", buffer: int = 0
+        cls,
+        state: Mapping[str, Any],
+        learner: Learner,
+        stream: Stream,
+        name: str = "device",
+        buffer: int = 0,
+        budget: Budget = _NO_LIMITS,
     ) -> Device:
         """Return the device that `suspend` wrote, or a new one where nothing was written."""
         kept = state.get(name)
         if kept is None:
-            return cls.new(learner, stream, buffer)
+            return cls.new(learner, stream, buffer, budget)
         stream.position = int(kept["position"])
         return cls(
             learner,
@@ -94,6 +109,7 @@ class Device:
             # Only this process writes `context.state`, and it never leaves the device.
             pickle.loads(kept["detector"]),
             Inbox.from_arrays(buffer, {key: kept.numpy() for key, kept in state[f"{name}-inbox"].items()}),
+            budget,
         )
 
 

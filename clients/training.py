@@ -18,6 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from clients.budget import Choice, work_flops
 from clients.device import Device
 from clients.inbox import Delivery
 from fedtp.averaging import weighted_mean
@@ -48,12 +49,15 @@ class Plan:
         What has arrived since it was last asked, samples and labels.
     blocks
         Names of the blocks that it will train.
+    trainable
+        Names of those that it could, if it leaves the choice to the server.
     """
 
     device: Device
     order: Order
     delivery: Delivery
     blocks: tuple[str, ...]
+    trainable: tuple[str, ...] = ()
 
     @property
     def samples(self) -> Samples:
@@ -121,6 +125,8 @@ def plan(order: Order, device: Device) -> Plan:
         If the order does not fit the device's network or projections.
     DataError
         If the stream yields what cannot be learnt from.
+    BudgetError
+        If the device has not the memory to take part.
     """
     learner = device.learner
     if order.digest != learner.digest:
@@ -134,14 +140,16 @@ def plan(order: Order, device: Device) -> Plan:
             raise WireError("shape", f"the order holds {packed.size} weights for block {name!r}")
     if unknown := set(order.blocks) - set(learner.sizes):
         raise WireError("extra block", f"the order asks for unknown blocks {sorted(unknown)}")
+    device.budget.check(learner)
     arrived = device.stream.take(order.now)
     _check_samples(arrived, learner)
     delivery = device.inbox.take(arrived, order.now)
     device.receive(order.weights)
     freeze = learner.spec.freeze_after_seconds
     frozen = freeze is not None and order.now >= freeze
-    blocks = () if frozen or not len(delivery.samples) else tuple(n for n in learner.sizes if n in order.blocks)
-    return Plan(device, order, delivery, blocks)
+    work = _work(learner, delivery.samples)
+    choice = Choice() if frozen or not work else device.budget.choose(learner, order, work)
+    return Plan(device, order, delivery, choice.blocks, choice.trainable)
 
 
 def _check_samples(samples: Samples, learner: Learner) -> None:
@@ -207,6 +215,8 @@ def report(done: Sequence[tuple[Plan, Outcome]]) -> Report:
     examples = {name: sum(count for _, count in updates) for name, updates in order.items()}
     losses = [(outcome.loss, outcome.samples) for _, outcome in done if math.isfinite(outcome.loss)]
     learnt = sum(count for _, count in losses)
+    # A gateway's devices choose for themselves: the server does not know them.
+    trainable = done[0][0].trainable if len(done) == 1 else ()
     return Report(
         digest=done[0][0].order.digest,
         weights={name: weighted_mean(updates) for name, updates in order.items()},
@@ -216,6 +226,8 @@ def report(done: Sequence[tuple[Plan, Outcome]]) -> Report:
         loss=sum(loss * count for loss, count in losses) / learnt if learnt else math.nan,
         detections=sum(len(outcome.detections) for _, outcome in done),
         flops=sum(outcome.flops for _, outcome in done),
+        trainable=trainable,
+        wanted=done[0][0].device.budget.plan_blocks if trainable else 0,
     )
 
 
@@ -258,7 +270,6 @@ def _learn_together(learner: Learner, plans: Sequence[Plan]) -> list[Outcome]:
             device.weights[name] = packed[row]
             if buffers is not None:
                 device.momentum[name] = buffers[row]
-    flops = learner.flops(blocks) * (learner.spec.epochs if blocks else 1)
     rows = zip(plans, counts.tolist(), correct.tolist(), loss.tolist(), strict=True)
     return [
         _outcome(
@@ -269,7 +280,7 @@ def _learn_together(learner: Learner, plans: Sequence[Plan]) -> list[Outcome]:
             loss=mean,
             detections=detect(item.device.detector, wrong[row, :count].tolist()),
             blocks=blocks,
-            flops=_work(learner, item.samples) * flops,
+            flops=work_flops(learner, _work(learner, item.samples), blocks),
         )
         for row, (item, count, right, mean) in enumerate(rows)
     ]
@@ -313,7 +324,7 @@ def _batches(learner: Learner, plans: Sequence[Plan]) -> tuple[Tensor, Tensor, T
 
 def _report_bytes(item: Plan) -> int:
     sizes = item.device.learner.sizes
-    return report_bytes(tuple((name, sizes[name]) for name in item.blocks), item.order.digest)
+    return report_bytes(tuple((name, sizes[name]) for name in item.blocks), item.order.digest, item.trainable)
 
 
 def _gather(rows: Sequence[Packed]) -> Packed:

@@ -22,6 +22,10 @@ class ModelError(FedtpError, ValueError):
     """A model, a batch or a setting that the learner cannot work with."""
 
 
+class BudgetError(FedtpError):
+    """A device's budget that makes no sense, or is too small to take part."""
+
+
 class WireError(FedtpError):
     """A message that does not hold what it must; `reason` is a short name for counting."""
 

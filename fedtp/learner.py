@@ -97,6 +97,11 @@ class Learner:
         """Whether many devices' copies can be trained at once, as one stack."""
         return self.spec.method != "fa" and all(block.batches_devices for block in self.chain)
 
+    @property
+    def partial(self) -> bool:
+        """Whether some blocks can be trained without the others: not where errors pass from block to block."""
+        return self.spec.method not in ("backprop", "fa")
+
     @cached_property
     def numbers(self) -> int:
         """How many numbers a device's copy of the network and its readouts are, what is frozen included."""

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from reprlib import repr as _short
-from typing import TypeVar, cast
+from typing import Any, TypeVar, cast
 
 import numpy as np
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
@@ -121,6 +121,9 @@ class Report:
         How many drifts the device's detector flagged.
     flops
         Floating-point operations spent.
+    trainable, wanted
+        Names of the blocks that the device could train, and of how many of them it wants orders, where it leaves the
+        choice to the server; none where it chooses itself.
     """
 
     digest: str
@@ -131,9 +134,12 @@ class Report:
     loss: float = math.nan
     detections: int = 0
     flops: float = 0.0
+    trainable: tuple[str, ...] = ()
+    wanted: int = 0
 
     def to_records(self) -> RecordDict:
         """Write the report as Flower's records."""
+        leaves_choice: dict[str, Any] = {"trainable": list(self.trainable), "wanted": self.wanted}
         return RecordDict(
             {
                 "weights": ArrayRecord({name: pack_array(w) for name, w in self.weights.items()}),
@@ -147,7 +153,9 @@ class Report:
                         "flops": self.flops,
                     }
                 ),
-                "report": ConfigRecord({"version": VERSION, "digest": self.digest}),
+                "report": ConfigRecord(
+                    {"version": VERSION, "digest": self.digest, **(leaves_choice if self.trainable else {})}
+                ),
             }
         )
 
@@ -164,7 +172,7 @@ class Report:
         _check_version(config)
         metrics = _record(records, "metrics", MetricRecord)
         _check_no_more(records, "record", "weights", "metrics", "report")
-        _check_no_more(config, "key", "version", "digest")
+        _check_no_more(config, "key", "version", "digest", "trainable", "wanted")
         _check_no_more(metrics, "key", "examples", "samples", "correct", "loss", "detections", "flops")
         weights = _weights(records)
         examples = _list(metrics, "examples", int)
@@ -179,6 +187,10 @@ class Report:
             )
         if loss < 0 or loss == math.inf:
             raise WireError("loss", f"impossible loss {loss}")
+        trainable = tuple(_list(config, "trainable", str)) if "trainable" in config else ()
+        wanted = _value(config, "wanted", int) if trainable else 0
+        if (trainable and wanted < 1) or len(set(trainable)) < len(trainable):
+            raise WireError("counts", f"impossible wish: {_short(wanted)} of the blocks {_short(trainable)}")
         if any(count < 1 or count > samples for count in examples):
             raise WireError("examples", f"impossible example counts {_short(examples)} of {samples} samples")
         return cls(
@@ -190,6 +202,8 @@ class Report:
             loss=loss,
             detections=detections,
             flops=flops,
+            trainable=trainable,
+            wanted=wanted,
         )
 
 
@@ -211,7 +225,7 @@ def _records_bytes(records: RecordDict) -> int:
 
 
 @lru_cache(maxsize=1024)
-def report_bytes(sizes: tuple[tuple[str, int], ...], digest: str) -> int:
+def report_bytes(sizes: tuple[tuple[str, int], ...], digest: str, trainable: tuple[str, ...] = ()) -> int:
     """Bytes of the content of a report on blocks of these names and sizes, as `content_bytes` counts them.
 
     Examples
@@ -220,7 +234,8 @@ def report_bytes(sizes: tuple[tuple[str, int], ...], digest: str) -> int:
     177
     """
     weights = {name: np.zeros(size, np.float32) for name, size in sizes}
-    return _records_bytes(Report(digest, weights, dict.fromkeys(weights, 1), samples=1).to_records())
+    report = Report(digest, weights, dict.fromkeys(weights, 1), samples=1, trainable=trainable)
+    return _records_bytes(report.to_records())
 
 
 def _value_bytes(value: object) -> int:

@@ -23,6 +23,7 @@ from fedtp.blocks import Packed
 from fedtp.errors import FedtpError, WireError
 from fedtp.learner import Learner
 from fedtp.wire import Order, Report, pack_array, unpack_array
+from server.assignment import Assignment
 from server.validation import check_update
 
 # Flower shows what its own logger and those below it are told.
@@ -222,7 +223,8 @@ class LayerwiseStrategy(Strategy):
         self._aggregations = {name: aggregation() for name in self.weights}
         self._fraction = fraction
         self._seed = seed
-        self._ordered: tuple[str, ...] = tuple(self.weights)
+        self._assignment = Assignment(self.weights)
+        self._ordered: dict[int, tuple[str, ...]] = {}
 
     def summary(self) -> None:
         """Log the settings."""
@@ -251,16 +253,15 @@ class LayerwiseStrategy(Strategy):
             rng = np.random.default_rng((self._seed, server_round))
             # By position: Flower's ids need all of 64 bits, and NumPy may make doubles of such numbers.
             nodes = [nodes[position] for position in sorted(rng.choice(len(nodes), count, replace=False))]
-        order = Order(
-            round=server_round,
-            now=float(cast("float", config.get("now", 0.0))),
-            digest=self.learner.digest,
-            weights={name: unpack_array(name, array) for name, array in arrays.items()},
-            blocks=self._ordered,
-        )
-        content = order.to_records()
-        # Every message shares one content: it is built, and by the simulation read, once.
-        return [Message(content, dst_node_id=node, message_type=MessageType.TRAIN) for node in nodes]
+        self._ordered = self._assignment.choose(nodes)
+        weights = {name: unpack_array(name, array) for name, array in arrays.items()}
+        now = float(cast("float", config.get("now", 0.0)))
+        # Messages to nodes with the same blocks share one content: it is built, and by the simulation read, once.
+        contents = {
+            blocks: Order(server_round, now, self.learner.digest, weights, blocks).to_records()
+            for blocks in set(self._ordered.values())
+        }
+        return [Message(contents[self._ordered[node]], node, MessageType.TRAIN) for node in nodes]
 
     def aggregate_train(
         self, server_round: int, replies: Iterable[Message]
@@ -274,12 +275,14 @@ class LayerwiseStrategy(Strategy):
             if node in self.verdicts:
                 continue
             try:
-                report = check_update(reply, self.learner.sizes, self.learner.digest, self._ordered)
+                ordered = self._ordered.get(node, tuple(self.weights))
+                report = check_update(reply, self.learner.sizes, self.learner.digest, ordered)
             except WireError as error:
                 self.verdicts[node] = Verdict("refused", error.reason, str(error))
                 log.warning("round %d: refused the update of node %d: %s", server_round, node, error)
                 continue
             self.verdicts[node] = Verdict("accepted" if report.samples else "empty", report=report)
+            self._assignment.note(node, report)
             for name, weights in report.weights.items():
                 updates[name].append((weights, report.examples[name]))
         for name, trained in updates.items():

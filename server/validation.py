@@ -37,6 +37,8 @@ def check_update(message: Message, sizes: Mapping[str, int], digest: str, ordere
     report = Report.from_records(message.content)
     if report.digest != digest:
         raise WireError("digest", f"its projections have digest {report.digest}, ours {digest}")
+    if unknown := set(report.trainable) - set(sizes):
+        raise WireError("extra block", f"the network has no blocks {sorted(unknown)}")
     for name, weights in report.weights.items():
         if name not in sizes:
             raise WireError("extra block", f"the network has no block {name!r}")

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from clients.budget import Budget
 from fedtp.blocks import Packed
 from fedtp.data import load
 from fedtp.errors import ScenarioError
@@ -58,6 +59,7 @@ class World:
         self.timelines = self._timelines(devices)
         self.concepts = self._concepts()
         self.data = self.concepts[spec.initial]
+        self._groups = np.repeat(np.arange(len(scenario.devices)), [group.count for group in scenario.devices])
         self.fleet = Fleet.draw(scenario.devices, generator(seed, Purpose.FLEET))
         train, self.held_out = self.data.split_rows(spec.test_fraction, seed)
         shares = quantity_shares(devices, scenario.partition.quantity_sigma, generator(seed, Purpose.QUANTITY))
@@ -129,6 +131,20 @@ class World:
             device=device,
         )
 
+    def budget(self, device: int) -> Budget:
+        """Return what a device can afford for an order."""
+        fleet, group = self.fleet, self.scenario.devices[self._groups[device]]
+        return Budget(
+            memory_bytes=float(fleet.memory_bytes[device]),
+            flops_per_second=float(fleet.flops_per_second[device]),
+            down_bytes_per_second=float(fleet.down_bytes_per_second[device]),
+            up_bytes_per_second=float(fleet.up_bytes_per_second[device]),
+            deadline_seconds=self.scenario.server.deadline_seconds,
+            plan=group.plan,
+            plan_blocks=group.plan_blocks or 1,
+            turn=device,
+        )
+
     def held_out_accuracy(self, weights: Mapping[str, Packed], at: float) -> float:
         """Return a model's accuracy on the held-out data, under the concepts that devices see at a time, s.
 
@@ -161,4 +177,13 @@ def open_stream(config: Mapping[str, ConfigValue]) -> SimulatedStream:
         ``scenario``: name or file. ``settings``: changes to it, as ``key=value`` with spaces between; none by default.
         ``partition-id``: the number of the device.
     """
-    return _world(str(config["scenario"]), str(config.get("settings", ""))).stream(int(config["partition-id"]))
+    return _world_of(config).stream(int(config["partition-id"]))
+
+
+def open_budget(config: Mapping[str, ConfigValue]) -> Budget:
+    """Return the budget of a Flower node: that of the simulated device, from the same config as its stream."""
+    return _world_of(config).budget(int(config["partition-id"]))
+
+
+def _world_of(config: Mapping[str, ConfigValue]) -> World:
+    return _world(str(config["scenario"]), str(config.get("settings", "")))

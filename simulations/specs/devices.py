@@ -13,6 +13,7 @@ MOST_DEVICES = 1_000_000
 
 ClassName = Literal["mcu", "pi", "phone-low", "phone-mid", "phone-high", "gateway"]
 NetworkName = Literal["wifi", "lte", "low-power", "wired"]
+PlanName = Literal["everything", "first", "rotation", "random", "assigned"]
 PositiveNumber = Annotated[float, Field(gt=0, le=1e6)]
 Probability = Annotated[float, Field(ge=0, le=1)]
 
@@ -51,6 +52,9 @@ class DeviceSpec(Table):
         Instead of the constants of the class, see `simulations.devices.DeviceClass`.
     down_mbps, up_mbps
         Instead of those of the link, see `simulations.devices.Link`.
+    plan, plan_blocks
+        How a device chooses among the blocks that it can afford to train, and how many it trains at most (1 by
+        default, no limit for ``"everything"``), see `clients.budget.Budget`.
     """
 
     device_class: ClassName = Field(alias="class")
@@ -72,9 +76,11 @@ class DeviceSpec(Table):
     idle_watts: float | None = Field(default=None, ge=0, le=1e6)
     battery_wh: float | None = Field(default=None, ge=0, le=1e6)
     charge_watts: float | None = Field(default=None, ge=0, le=1e6)
+    plan: PlanName = "everything"
+    plan_blocks: int | None = Field(default=None, ge=1, le=10_000)
 
     @model_validator(mode="after")
-    def _availability_has_its_keys(self) -> Self:
+    def _keys_belong_together(self) -> Self:
         found = []
         for key, kind in _AVAILABILITY_OF.items():
             value = getattr(self, key)
@@ -82,6 +88,9 @@ class DeviceSpec(Table):
                 shown = f"{value:g}" if isinstance(value, float) else f'"{value}"'
                 text = f'{key} is {shown}, but availability is "{self.availability}": make it "{kind}"'
                 found.append(Problem((key,), text))
+        if self.plan == "everything" and self.plan_blocks is not None:
+            text = f'plan_blocks is {self.plan_blocks}, but plan is "everything": leave it out, or choose another plan'
+            found.append(Problem(("plan_blocks",), text))
         if self.availability == "trace" and self.trace is None:
             found.append(Problem(("trace",), 'trace is missing: availability is "trace", which is read from a file'))
         return or_conflict(self, found)

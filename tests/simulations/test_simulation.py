@@ -367,7 +367,10 @@ class ClientApps:
     """Flower's ClientApp, called for one message at a time with a context per node; its outcomes are overheard."""
 
     def __init__(self, world: World, overheard: list[Done]) -> None:
-        self._app = client_app.make_client_app(lambda config: world.stream(int(config["partition-id"])))
+        self._app = client_app.make_client_app(
+            lambda config: world.stream(int(config["partition-id"])),
+            lambda config: world.budget(int(config["partition-id"])),
+        )
         self._config = world.run_config()
         self._per_node = world.scenario.run.devices_per_node
         self._contexts: dict[int, object] = {}
