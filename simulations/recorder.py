@@ -10,6 +10,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from clients.budget import peak_bytes
 from fedtp.measures import kappa, kappa_t, match_detections
 from server.app import Round
 from simulations.fleet import Errand
@@ -38,6 +39,8 @@ _DEVICES = {
     "joules": pl.Float64,
     "compute_seconds": pl.Float64,
     "transfer_seconds": pl.Float64,
+    "blocks": pl.String,
+    "peak_bytes": pl.Int64,
 }
 _ROUNDS = {
     "round": pl.Int64,
@@ -78,6 +81,7 @@ class Recorder:
         self._devices: list[tuple[Any, ...]] = []
         self._rounds: list[dict[str, Any]] = []
         self._refusals: Counter[str] = Counter()
+        self._updates: Counter[str] = Counter()
         self._detections: dict[int, list[float]] = {}
         classes = world.learner.classes
         self._confusion: NDArray[np.int64] = np.zeros((classes, classes), np.int64)
@@ -181,6 +185,9 @@ class Recorder:
             "updates_late": self.total("late"),
             "updates_lost": self.total("lost"),
             "orders_empty": self.total("empty"),
+            "updates_by_block": {name: self._updates[name] for name in self._world.learner.sizes},
+            "peak_bytes": max((row[-1] for row in self._devices), default=0),
+            "backprop_peak_bytes": self._world.backprop_bytes(),
             "refusals": dict(sorted(self._refusals.items())),
             "drifts_true": drifts,
             "drifts_detected": detected,
@@ -200,6 +207,8 @@ class Recorder:
             status = verdict.status
         if status == "refused" and verdict is not None:
             self._refusals[verdict.reason] += 1
+        if status == "accepted":
+            self._updates.update(outcome.blocks)
         if outcome.detections:
             self._detections.setdefault(device, []).extend([errand.started] * len(outcome.detections))
         return (
@@ -222,6 +231,8 @@ class Recorder:
             errand.joules,
             errand.compute_seconds,
             errand.transfer_seconds,
+            " ".join(outcome.blocks),
+            peak_bytes(self._world.learner, outcome.blocks) if outcome.samples else 0,
         )
 
     def _score(self, errands: list[Errand]) -> None:

@@ -105,6 +105,11 @@ class World:
         """The network and how it learns."""
         return learner_for(self.scenario.learner, self.data.shape, len(self.data.classes))
 
+    def backprop_bytes(self) -> int:
+        """Return the peak memory of training the whole network by backpropagation, bytes."""
+        spec = self.scenario.learner.model_copy(update={"method": "backprop", "space": "label", "readout": "fixed"})
+        return learner_for(spec, self.data.shape, len(self.data.classes)).training_bytes()
+
     def run_config(self) -> dict[str, ConfigValue]:
         """Return what server and devices are told, as Flower's run config."""
         return {

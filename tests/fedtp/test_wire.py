@@ -33,6 +33,7 @@ def reports(draw: st.DrawFn) -> Report:
     samples = draw(counts)
     weights = draw(st.dictionaries(names, vectors, max_size=4 if samples else 0))
     few = st.integers(0, samples)
+    trainable = tuple(draw(st.lists(names, max_size=4, unique=True)))
     return Report(
         digest=draw(names),
         weights=weights,
@@ -42,6 +43,8 @@ def reports(draw: st.DrawFn) -> Report:
         loss=draw(st.floats(0, 1e300) | st.just(math.nan)),
         detections=draw(few),
         flops=draw(st.floats(0, 1e300)),
+        trainable=trainable,
+        wanted=draw(st.integers(1, 9)) if trainable else 0,
     )
 
 
@@ -260,6 +263,9 @@ REFUSED_REPORTS = {
     "an extra metric": ("metrics", "mood", 1.0, "extra key"),
     "an extra setting": ("report", "mood", 1.0, "extra key"),
     "digest as bytes": ("report", "digest", b"0", "metrics"),
+    "a wish for no block": ("report", "trainable", ["0"], "metrics"),
+    "a wish for blocks that are none": ("report", "trainable", [0], "metrics"),
+    "a wish for a block twice": ("report", "trainable", ["0", "0"], "metrics"),
     "another version": ("report", "version", VERSION + 1, "version"),
     "a bool for a version": ("report", "version", True, "version"),
     "a float for a version": ("report", "version", 1.0, "version"),

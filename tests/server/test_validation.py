@@ -180,6 +180,24 @@ def test_a_block_that_was_not_ordered_is_refused() -> None:
     assert caught.value.reason == "extra block"
 
 
+def test_a_wish_for_blocks_that_there_are_not_is_refused() -> None:
+    records = honest()
+    records["report"]["trainable"], records["report"]["wanted"] = ["2", "9"], 1
+    with pytest.raises(WireError, match=r"no blocks \['9'\]") as caught:
+        check(records)
+    assert caught.value.reason == "extra block"
+    records["report"]["trainable"] = ["0", "2"]
+    assert check(records).trainable == ("0", "2")
+
+
+@pytest.mark.parametrize("wanted", [0, -1])
+def test_a_wish_for_no_block_is_refused(wanted: int) -> None:
+    records = honest()
+    records["report"]["trainable"], records["report"]["wanted"] = ["2"], wanted
+    with pytest.raises(WireError, match="impossible wish"):
+        check(records)
+
+
 def test_an_error_of_the_device_is_passed_on() -> None:
     with pytest.raises(WireError, match="out of memory") as caught:
         check(Error(2, "out of memory"))

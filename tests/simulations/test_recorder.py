@@ -25,20 +25,32 @@ BROKEN = Verdict("refused", "not finite", "block '0' holds NaN")
 
 def world(*timelines: Timeline, devices: int = 4) -> SimpleNamespace:
     lines = list(timelines) + [Timeline("a")] * (devices - len(timelines))
+    learner = SimpleNamespace(
+        classes=3, sizes={"0": 4, "2": 4}, scoring_bytes=lambda: 50, training_bytes=lambda blocks: 100 * len(blocks)
+    )
     return SimpleNamespace(
-        learner=SimpleNamespace(classes=3),
+        learner=learner,
+        backprop_bytes=lambda: 400,
         timelines=lines,
         fleet=SimpleNamespace(classes=("mcu", "pi") * (devices // 2)),
         scenario=SimpleNamespace(server=SimpleNamespace(round_seconds=60.0)),
     )
 
 
-def outcome(y: list[int], predicted: list[int], loss: float = 1.0, detections: list[int] | None = None):
+def outcome(
+    y: list[int],
+    predicted: list[int],
+    loss: float = 1.0,
+    detections: list[int] | None = None,
+    blocks: tuple[str, ...] = ("0", "2"),
+):
     labels, answers = np.array(y, np.int64), np.array(predicted, np.int64)
-    return Outcome(labels, answers, int((labels == answers).sum()), loss, detections or [])
+    return Outcome(labels, answers, int((labels == answers).sum()), loss, detections or [], blocks if y else ())
 
 
-def errand(node: int, result=BAD, started: float = 0.0, arrived: float = 5.0, joules: float = 2.5) -> Errand:
+def errand(
+    node: int, result=BAD, started: float = 0.0, arrived: float = 5.0, joules: float = 2.5, lost: str = ""
+) -> Errand:
     return Errand(
         node=node,
         device=node - 1,
@@ -50,6 +62,7 @@ def errand(node: int, result=BAD, started: float = 0.0, arrived: float = 5.0, jo
         transfer_seconds=2.0,
         joules=joules,
         outcome=result,
+        lost=lost,
     )
 
 
@@ -148,6 +161,26 @@ def test_what_became_of_samples_that_were_not_learnt_at_once_is_counted() -> Non
     assert (rounds["dropped"].to_list(), rounds["unlabelled"].to_list()) == ([4, 0], [7, 0])
     assert (summary["samples_dropped"], summary["samples_unlabelled"]) == (4, 7)
     assert summary["label_delay_seconds"] == pytest.approx((2 * 30 + 4 * 90) / 6)
+
+
+def test_who_trained_what_and_in_how_much_memory(recorder: Recorder) -> None:
+    play(
+        recorder,
+        3,
+        [
+            errand(1, outcome([1], [1], blocks=("2",)), started=120.0),
+            errand(2, outcome([1], [1], blocks=()), started=120.0),
+            errand(3, outcome([1], [1]), started=120.0, arrived=math.inf, lost="went off"),
+        ],
+        {1: ACCEPTED, 2: ACCEPTED},
+    )
+    rows = recorder.devices()
+    assert rows["blocks"].to_list() == ["0 2", "", "0 2", "0 2", "0 2", "", "2", "", "0 2"]
+    assert rows["peak_bytes"].to_list() == [200, 0, 200, 200, 200, 0, 100, 50, 200]
+    assert rows["reason"].to_list()[-3:] == [None, None, "went off"]
+    summary = recorder.summary()
+    assert summary["updates_by_block"] == {"0": 1, "2": 2}
+    assert (summary["peak_bytes"], summary["backprop_peak_bytes"]) == (200, 400)
 
 
 def test_kappa_is_that_of_all_predictions(recorder: Recorder) -> None:

@@ -63,6 +63,9 @@ SUMMARY = {
     "updates_late",
     "updates_lost",
     "orders_empty",
+    "updates_by_block",
+    "peak_bytes",
+    "backprop_peak_bytes",
     "drifts_true",
     "drifts_detected",
     "false_alarms",
@@ -358,6 +361,78 @@ def test_every_shipped_scenario_runs(name: str) -> None:
     run = simulate(Scenario.load(name, ["server.rounds=2", "drift=[]"]))
     assert run.summary["samples"] > 0
     assert run.summary["scenario"] == name
+
+
+# --- Parts of a network ---------------------------------------------------------------------------------------------
+
+FIVE_BLOCKS = ("learner.hidden=[32,32,32,32]", "server.rounds=5", "arrival.samples_per_order=10")
+BLOCKS = ["0", "2", "4", "6", "8"]
+
+
+def fleet(plan: str, devices: int = 10, **more: object) -> str:
+    keys = {"class": "mcu", "count": devices, "plan": plan, **more}
+    return "devices=[{" + ", ".join(f"{key} = {json.dumps(value)}" for key, value in keys.items()) + "}]"
+
+
+@pytest.mark.parametrize("plan", ["rotation", "assigned", "random"])
+def test_one_block_of_five_is_a_third_of_the_bytes_up_at_most(small, plan: str) -> None:
+    everything, one = (
+        simulate(small(*FIVE_BLOCKS, fleet(name, down_mbps=10.0, up_mbps=10.0))) for name in ("everything", plan)
+    )
+    assert set(everything.devices["blocks"]) == {" ".join(BLOCKS)}
+    assert set(one.devices["blocks"].str.count_matches(r"\d+")) == {1}
+    assert one.summary["updates_accepted"] == everything.summary["updates_accepted"] == 50
+    assert one.summary["bytes_up"] <= 0.3 * everything.summary["bytes_up"]
+    assert one.summary["joules"] < everything.summary["joules"]
+    counts = one.summary["updates_by_block"]
+    assert sum(counts.values()) == 50
+    if plan != "random":
+        assert counts == dict.fromkeys(BLOCKS, 10)
+
+
+def test_blocks_that_nobody_trains_stay_as_they_were(small) -> None:
+    run = simulate(small(*FIVE_BLOCKS, fleet("first", down_mbps=10.0, up_mbps=10.0)))
+    initial = run.learner.initial_weights()
+    assert run.summary["updates_by_block"] == {"0": 50, **dict.fromkeys(BLOCKS[1:], 0)}
+    for name in BLOCKS:
+        assert np.array_equal(run.weights[name], initial[name]) == (name != "0")
+
+
+def test_a_device_trains_what_fits_in_its_memory_and_the_report_shows_it(small) -> None:
+    """In 36 KB a 64-100-100-10 network cannot be trained whole, nor can its second block be."""
+    settings = ("learner.hidden=[100,100]", "server.rounds=2", "arrival.samples_per_order=5")
+    runs = {
+        method: simulate(
+            small(
+                *settings,
+                f"learner.method={method}",
+                fleet("everything", memory_kb=36, down_mbps=9.0, up_mbps=9.0),
+            )
+        )
+        for method in ("tpsgd", "backprop")
+    }
+    assert set(runs["tpsgd"].devices["blocks"]) == {"0 4"}
+    assert set(runs["backprop"].devices["blocks"]) == {""}
+    summary = runs["tpsgd"].summary
+    assert summary["peak_bytes"] <= 36 * 1024 < summary["backprop_peak_bytes"]
+    assert summary["updates_by_block"] == {"0": 20, "2": 0, "4": 20}
+    assert summary["backprop_peak_bytes"] == runs["backprop"].summary["backprop_peak_bytes"]
+    assert "Memory of training" in runs["tpsgd"].report()
+
+
+def test_a_device_without_memory_for_a_prediction_says_so(small) -> None:
+    run = simulate(small(fleet("everything", memory_kb=0.1, devices=2)))
+    assert run.summary["refusals"] == {"device error": run.summary["client_rounds"]}
+    assert run.summary["samples"] == 0
+
+
+def test_the_deadline_decides_too(small) -> None:
+    """At 100 bytes per second up, a head of 10 x 16 weights gets through in 20 seconds, and no more."""
+    settings = ("server.deadline_seconds=20", "server.rounds=2")
+    run = simulate(small(*settings, fleet("everything", down_mbps=9.0, up_mbps=0.0008)))
+    trained = run.devices.filter(pl.col("samples") > 0)["blocks"].to_list()
+    assert set(trained) <= {"", "2"}
+    assert "2" in trained
 
 
 # --- Executors ------------------------------------------------------------------------------------------------------

@@ -51,6 +51,15 @@ MEASURES: tuple[tuple[str, str], ...] = (
         "Joules that the devices spend on computing and on the radio, by the constants of their classes.",
     ),
     (
+        "Update of a block",
+        "A report that the server used and that holds the block: a device trains the blocks that it can afford.",
+    ),
+    (
+        "Peak memory",
+        "The most that is alive at a time while a device trains its blocks, or else predicts, by the account in "
+        "docs/costs.md.",
+    ),
+    (
         "Refused",
         "Updates that failed a check of the server: shape, finiteness, counts, projections and the like.",
     ),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from fedtp.report.fleet.accuracy import accuracy_part, around_part
+from fedtp.report.fleet.blocks import coverage_part, memory_table
 from fedtp.report.fleet.classes import class_accuracy_part, class_table, class_time_part
 from fedtp.report.fleet.costs import energy_panel, traffic_panel
 from fedtp.report.fleet.delays import delay_part
@@ -126,6 +127,7 @@ def _sections(results: FleetResults) -> list[Section]:
         Section("Accuracy and drift", accuracy),
         Section("Devices", [heatmap_part(results)]),
         Section("Device classes", [class_accuracy_part(results), class_time_part(results), class_table(results)]),
+        Section("Blocks", [coverage_part(results), memory_table(results)]),
         Section("Cost", [traffic_panel(results), energy_panel(results)]),
         Section("Orders", [outcome_part(results), outcome_table(results)]),
         Section("Scenario", [Source("The whole scenario, defaults included (TOML)", results.scenario_toml)]),

@@ -39,6 +39,8 @@ DEVICES = {
     "joules": pl.Float64,
     "compute_seconds": pl.Float64,
     "transfer_seconds": pl.Float64,
+    "blocks": pl.String,
+    "peak_bytes": pl.Int64,
 }
 EVENTS = {
     "device": pl.Int64,

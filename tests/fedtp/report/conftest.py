@@ -98,6 +98,8 @@ def make_results(
             "joules": watts * compute * spread * worked + 0.02,
             "compute_seconds": compute * spread * worked,
             "transfer_seconds": transfer * spread,
+            "blocks": np.select([samples == 0, of == 0], ["", np.where(number % 2, "0", "2")], "0 2"),
+            "peak_bytes": np.select([samples == 0, of == 0], [0, 30_000], 60_000),
         }
     )
 
@@ -169,6 +171,8 @@ def make_results(
         "seed": seed,
         "scenario": "digits-rotating",
         "version": "0.1.0",
+        "updates_by_block": {"0": 1, "2": 1},
+        "backprop_peak_bytes": 240_000,
         "refusals": {"not-finite": 41, "shape": 12, "projection-digest": 3},
     }
     results: dict[str, object] = {

@@ -19,11 +19,18 @@ FIGURES = [
     "Accuracy of every device",
     "Accuracy by device class",
     "Time per order",
+    "Updates of each block",
     "Traffic",
     "Energy",
     "Outcomes of orders",
 ]
-TABLES = ["Waves of drift", "Device classes in numbers", "Outcomes in numbers", "What is measured"]
+TABLES = [
+    "Waves of drift",
+    "Device classes in numbers",
+    "Memory of training",
+    "Outcomes in numbers",
+    "What is measured",
+]
 
 
 @pytest.fixture(scope="module")
