@@ -19,7 +19,7 @@ from fedtp.run_config import ConfigValue
 from fedtp.wire import Order
 
 #: How a device chooses among the blocks that it can afford.
-BlockPlan = Literal["everything", "first", "rotation", "random", "assigned"]
+BlockPlan = Literal["everything", "whole", "first", "rotation", "random", "assigned"]
 
 _BYTES_PER_NUMBER = 4
 _PREFIX = "budget."
@@ -54,12 +54,13 @@ class Budget:
     deadline_seconds
         How long after an order was sent its answer must be there.
     plan
-        ``"everything"``: as many blocks as fit, those first that take least time. ``"first"``: the first blocks that
-        fit. ``"rotation"``: blocks in turn, from order to order, of those that fit. ``"random"``: any that fit.
-        ``"assigned"``: those that the server assigns, so that each block is trained by somebody; in turn as long as it
-        has not.
+        ``"everything"``: as many blocks as fit, those first that take least time. ``"whole"``: all blocks, however
+        late, or none where the memory does not do: what a device does that cannot train a part. ``"first"``: the first
+        blocks that fit. ``"rotation"``: blocks in turn, from order to order, of those that fit. ``"random"``: any that
+        fit. ``"assigned"``: those that the server assigns, so that each block is trained by somebody; in turn as long
+        as it has not.
     plan_blocks
-        How many blocks at most, by all plans but ``"everything"``.
+        How many blocks at most, by all plans but ``"everything"`` and ``"whole"``.
     turn
         Where a device begins its rotation: its number, so that the devices of a fleet are at different blocks.
 
@@ -150,6 +151,8 @@ class Budget:
         asked = tuple(name for name in learner.sizes if name in order.blocks)
         down = sum(packed.size for packed in order.weights.values()) * _BYTES_PER_NUMBER
         work = _Work(self, learner, samples, down / self.down_bytes_per_second)
+        if self.plan == "whole":
+            return Choice(asked if work.fits_memory(asked) else ())
         if self.plan == "everything" and work.fits(asked):
             return Choice(asked)
         if not learner.partial:
@@ -189,9 +192,11 @@ class _Work:
     down_seconds: float
 
     def fits(self, blocks: tuple[str, ...]) -> bool:
+        return self.fits_memory(blocks) and self.seconds(blocks) <= self.budget.deadline_seconds
+
+    def fits_memory(self, blocks: tuple[str, ...]) -> bool:
         memory = self.budget.memory_bytes
-        roomy = memory == math.inf or self.learner.training_bytes(blocks) <= memory
-        return roomy and self.seconds(blocks) <= self.budget.deadline_seconds
+        return memory == math.inf or self.learner.training_bytes(blocks) <= memory
 
     def seconds(self, blocks: tuple[str, ...]) -> float:
         up = sum(self.learner.sizes[name] for name in blocks) * _BYTES_PER_NUMBER

@@ -13,7 +13,7 @@ MOST_DEVICES = 1_000_000
 
 ClassName = Literal["mcu", "pi", "phone-low", "phone-mid", "phone-high", "gateway"]
 NetworkName = Literal["wifi", "lte", "low-power", "wired"]
-PlanName = Literal["everything", "first", "rotation", "random", "assigned"]
+PlanName = Literal["everything", "whole", "first", "rotation", "random", "assigned"]
 PositiveNumber = Annotated[float, Field(gt=0, le=1e6)]
 Probability = Annotated[float, Field(ge=0, le=1)]
 
@@ -54,7 +54,7 @@ class DeviceSpec(Table):
         Instead of those of the link, see `simulations.devices.Link`.
     plan, plan_blocks
         How a device chooses among the blocks that it can afford to train, and how many it trains at most (1 by
-        default, no limit for ``"everything"``), see `clients.budget.Budget`.
+        default, no limit for ``"everything"`` and ``"whole"``), see `clients.budget.Budget`.
     """
 
     device_class: ClassName = Field(alias="class")
@@ -88,8 +88,8 @@ class DeviceSpec(Table):
                 shown = f"{value:g}" if isinstance(value, float) else f'"{value}"'
                 text = f'{key} is {shown}, but availability is "{self.availability}": make it "{kind}"'
                 found.append(Problem((key,), text))
-        if self.plan == "everything" and self.plan_blocks is not None:
-            text = f'plan_blocks is {self.plan_blocks}, but plan is "everything": leave it out, or choose another plan'
+        if self.plan in ("everything", "whole") and self.plan_blocks is not None:
+            text = f'plan_blocks is {self.plan_blocks}, but plan is "{self.plan}": leave it out, or choose another plan'
             found.append(Problem(("plan_blocks",), text))
         if self.availability == "trace" and self.trace is None:
             found.append(Problem(("trace",), 'trace is missing: availability is "trace", which is read from a file'))

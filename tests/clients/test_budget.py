@@ -42,13 +42,13 @@ BUDGETS = st.builds(
     down_bytes_per_second=st.floats(1e3, 1e6),
     up_bytes_per_second=st.floats(1e3, 1e6),
     deadline_seconds=st.floats(1, 100),
-    plan=st.sampled_from(["everything", "first", "rotation", "random", "assigned"]),
+    plan=st.sampled_from(["everything", "whole", "first", "rotation", "random", "assigned"]),
     plan_blocks=st.integers(1, 5),
     turn=st.integers(0, 10),
 )
 
 
-@settings(max_examples=200)
+@settings(max_examples=200, deadline=None)  # the first example of each set of blocks measures its memory
 @given(
     budget=BUDGETS,
     number=st.integers(1, 20),
@@ -67,14 +67,15 @@ def test_no_device_ever_exceeds_its_budget(budget, number, asked, samples, learn
     assert set(choice.blocks) <= asked
     assert list(choice.blocks) == [name for name in NAMES if name in choice.blocks]
     assert peak_bytes(learner, choice.blocks) <= budget.memory_bytes
-    if choice.blocks:
+    if choice.blocks and budget.plan != "whole":
         assert seconds(budget, learner, choice.blocks, samples) <= budget.deadline_seconds
-    if budget.plan != "everything" and learner is DEEP:
+    if budget.plan not in ("everything", "whole") and learner is DEEP:
         assert len(choice.blocks) <= budget.plan_blocks
-    if learner is WHOLE:
+    if learner is WHOLE or budget.plan == "whole":
         assert choice.blocks in (order.blocks, ())
 
 
+@settings(deadline=None)
 @given(budget=BUDGETS, samples=st.integers(1, 50))
 def test_everything_leaves_out_only_what_does_not_fit_beside_the_rest(budget, samples) -> None:
     budget = replace(budget, plan="everything")
@@ -112,6 +113,13 @@ def test_time_is_for_as_many_blocks_as_possible() -> None:
         assert len(replace(slow, deadline_seconds=enough - 1).choose(DEEP, ORDER, 10).blocks) == len(
             NAMES[NAMES.index(name) + 1 :]
         )
+
+
+def test_the_whole_network_is_trained_however_late() -> None:
+    late = Budget(plan="whole", deadline_seconds=1.0, flops_per_second=1.0)
+    assert late.choose(DEEP, ORDER, 10).blocks == NAMES
+    assert replace(late, plan="everything").choose(DEEP, ORDER, 10).blocks == ()
+    assert replace(late, memory_bytes=DEEP.training_bytes(("2",))).choose(DEEP, ORDER, 10).blocks == ()
 
 
 def test_the_first_blocks() -> None:
@@ -196,7 +204,7 @@ def test_a_node_may_be_told_its_budget() -> None:
         ("memory_bytes", "1", "budget.memory_bytes is '1', but must be of type float"),
         ("memory_bytes", 0.0, "budget.memory_bytes is 0.0, but must be above 0"),
         ("deadline_seconds", math.nan, "budget.deadline_seconds is nan, but must be above 0"),
-        ("plan", "best", 'budget.plan is "best", but must be one of everything, first'),
+        ("plan", "best", 'budget.plan is "best", but must be one of everything, whole'),
         ("plan_blocks", 0, "budget.plan_blocks is 0, but must be at least 1"),
         ("plan_blocks", 1.0, "budget.plan_blocks is 1.0, but must be of type int"),
     ],

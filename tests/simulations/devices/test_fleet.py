@@ -9,11 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from clients.budget import BlockPlan
 from fedtp.errors import DataError
 from simulations.devices import CLASSES, LINKS, Fleet
 from simulations.seeding import Purpose, generator
 from simulations.specs import DeviceSpec
-from simulations.specs.devices import ClassName, NetworkName
+from simulations.specs.devices import ClassName, NetworkName, PlanName
 
 
 def fleet(*groups: DeviceSpec, seed: int = 1) -> Fleet:
@@ -24,7 +25,8 @@ def group(name: str, count: int, **overrides: object) -> DeviceSpec:
     return DeviceSpec(device_class=name, count=count, **overrides)
 
 
-def test_there_is_a_class_and_a_link_for_every_name_that_a_scenario_may_use() -> None:
+def test_there_is_a_class_a_link_and_a_plan_for_every_name_that_a_scenario_may_use() -> None:
+    assert PlanName.__args__ == BlockPlan.__args__
     assert set(CLASSES) == set(ClassName.__args__)
     assert set(LINKS) == set(NetworkName.__args__)
 
