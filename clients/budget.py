@@ -9,7 +9,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Literal, Self, get_args
+from functools import lru_cache
+from typing import Literal, NamedTuple, Self, get_args
 
 import numpy as np
 
@@ -25,8 +26,7 @@ _BYTES_PER_NUMBER = 4
 _PREFIX = "budget."
 
 
-@dataclass(frozen=True)
-class Choice:
+class Choice(NamedTuple):
     """Which blocks a device trains for an order.
 
     Parameters
@@ -148,9 +148,8 @@ class Budget:
         samples
             How many samples there are to learn from; a sequence of half the time steps is half of one.
         """
-        asked = tuple(name for name in learner.sizes if name in order.blocks)
-        down = sum(packed.size for packed in order.weights.values()) * _BYTES_PER_NUMBER
-        work = _Work(self, learner, samples, down / self.down_bytes_per_second)
+        asked = _in_order(learner, order.blocks)
+        work = _Work(self, learner, samples, order.numbers * _BYTES_PER_NUMBER / self.down_bytes_per_second)
         if self.plan == "whole":
             return Choice(asked if work.fits_memory(asked) else ())
         if self.plan == "everything" and work.fits(asked):
@@ -182,8 +181,7 @@ class Budget:
         return [*blocks[start:], *blocks[:start]], self.plan_blocks
 
 
-@dataclass(frozen=True)
-class _Work:
+class _Work(NamedTuple):
     """What an order takes of a budget, by the blocks that are trained."""
 
     budget: Budget
@@ -196,12 +194,29 @@ class _Work:
 
     def fits_memory(self, blocks: tuple[str, ...]) -> bool:
         memory = self.budget.memory_bytes
-        return memory == math.inf or self.learner.training_bytes(blocks) <= memory
+        return memory == math.inf or _training_bytes(self.learner, blocks) <= memory
 
     def seconds(self, blocks: tuple[str, ...]) -> float:
-        up = sum(self.learner.sizes[name] for name in blocks) * _BYTES_PER_NUMBER
-        computing = work_flops(self.learner, self.samples, blocks) / self.budget.flops_per_second
-        return self.down_seconds + computing + up / self.budget.up_bytes_per_second
+        flops, numbers = _per_sample(self.learner, blocks)
+        computing = self.samples * flops / self.budget.flops_per_second
+        return self.down_seconds + computing + numbers * _BYTES_PER_NUMBER / self.budget.up_bytes_per_second
+
+
+# Most devices of a fleet ask the same of the same learner.
+@lru_cache(maxsize=4096)
+def _in_order(learner: Learner, blocks: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(name for name in learner.sizes if name in blocks)
+
+
+@lru_cache(maxsize=4096)
+def _training_bytes(learner: Learner, blocks: tuple[str, ...]) -> int:
+    return learner.training_bytes(blocks)
+
+
+@lru_cache(maxsize=4096)
+def _per_sample(learner: Learner, blocks: tuple[str, ...]) -> tuple[float, int]:
+    """Return the operations for a sample, and how many numbers are sent."""
+    return work_flops(learner, 1, blocks), sum(learner.sizes[name] for name in blocks)
 
 
 def work_flops(learner: Learner, samples: float, blocks: tuple[str, ...]) -> float:

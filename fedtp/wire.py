@@ -10,7 +10,7 @@ import io
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from reprlib import repr as _short
 from typing import Any, TypeVar, cast
 
@@ -56,6 +56,11 @@ class Order:
     digest: str
     weights: Mapping[str, Packed]
     blocks: tuple[str, ...]
+
+    @cached_property
+    def numbers(self) -> int:
+        """How many weights there are in all."""
+        return sum(packed.size for packed in self.weights.values())
 
     def to_records(self) -> RecordDict:
         """Write the order as Flower's records."""

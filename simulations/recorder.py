@@ -82,6 +82,7 @@ class Recorder:
         self._rounds: list[dict[str, Any]] = []
         self._refusals: Counter[str] = Counter()
         self._updates: Counter[str] = Counter()
+        self._peaks: dict[tuple[str, ...], int] = {}
         self._detections: dict[int, list[float]] = {}
         classes = world.learner.classes
         self._confusion: NDArray[np.int64] = np.zeros((classes, classes), np.int64)
@@ -232,8 +233,13 @@ class Recorder:
             errand.compute_seconds,
             errand.transfer_seconds,
             " ".join(outcome.blocks),
-            peak_bytes(self._world.learner, outcome.blocks) if outcome.samples else 0,
+            self._peak(outcome.blocks) if outcome.samples else 0,
         )
+
+    def _peak(self, blocks: tuple[str, ...]) -> int:
+        if blocks not in self._peaks:
+            self._peaks[blocks] = peak_bytes(self._world.learner, blocks)
+        return self._peaks[blocks]
 
     def _score(self, errands: list[Errand]) -> None:
         """Add the round's predictions to the confusion matrix, and count labels that repeat."""

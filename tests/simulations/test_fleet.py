@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from flwr.app import Array, ArrayRecord, ConfigRecord, Error, Message, MetricRecord, RecordDict
 from flwr.serverapp.strategy import FedAvg
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from clients.training import Outcome
@@ -362,6 +362,7 @@ def test_devices_drop_out_as_often_as_the_fleet_says(make_grid, errands) -> None
 ROUNDS = st.lists(st.tuples(st.floats(0, 40), st.sets(st.integers(1, 4))), min_size=1, max_size=6)
 
 
+@settings(deadline=None)
 @given(rounds=ROUNDS, seed=st.integers(0, 9), order_of_work=st.permutations([1, 2, 3, 4]))
 def test_the_world_keeps_its_books(rounds, seed, order_of_work) -> None:
     """Nothing arrives before it was sent; energy adds up; and nothing depends on the order in which work is done."""
