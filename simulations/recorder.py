@@ -187,7 +187,7 @@ class Recorder:
             "updates_lost": self.total("lost"),
             "orders_empty": self.total("empty"),
             "updates_by_block": {name: self._updates[name] for name in self._world.learner.sizes},
-            "peak_bytes": max((row[-1] for row in self._devices), default=0),
+            "peak_bytes": max(self._peaks.values(), default=0),
             "backprop_peak_bytes": self._world.backprop_bytes(),
             "refusals": dict(sorted(self._refusals.items())),
             "drifts_true": drifts,

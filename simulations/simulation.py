@@ -51,9 +51,7 @@ class Progress:
 def inline(world: World) -> Executor:
     """Return the executor that learns in this process."""
     learner, buffer = learner_of(world.run_config()), world.scenario.arrival.buffer
-    return InlineExecutor(
-        lambda device: Device.new(learner, world.stream(device), buffer, world.budget(device))
-    )
+    return InlineExecutor(lambda device: Device.new(learner, world.stream(device), buffer, world.budget(device)))
 
 
 def simulate(

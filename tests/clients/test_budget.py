@@ -167,7 +167,9 @@ def test_a_device_reports_what_it_could_train_unless_it_is_behind_a_gateway(
     make_learner, make_order, stream, samples
 ) -> None:
     learner = make_learner()
-    devices = [Device.new(learner, stream([samples(4)]), Budget(plan="assigned", turn=turn)) for turn in range(2)]
+    devices = [
+        Device.new(learner, stream([samples(4)]), budget=Budget(plan="assigned", turn=turn)) for turn in range(2)
+    ]
     plans = [plan(make_order(learner), device) for device in devices]
     done = list(zip(plans, learn(plans), strict=True))
     alone = report(done[:1])
@@ -178,7 +180,7 @@ def test_a_device_reports_what_it_could_train_unless_it_is_behind_a_gateway(
 
 
 def test_a_device_without_room_for_a_prediction_takes_no_part(make_learner, make_order, stream, samples) -> None:
-    device = Device.new(make_learner(), stream([samples(4)]), Budget(memory_bytes=10.0))
+    device = Device.new(make_learner(), stream([samples(4)]), budget=Budget(memory_bytes=10.0))
     with pytest.raises(BudgetError, match=r"This device has 10 bytes of memory, but a prediction takes \d+"):
         plan(make_order(device.learner), device)
     assert device.stream.position == 0
