@@ -7,7 +7,6 @@ import math
 import torch
 from torch import Tensor
 
-
 #: A batch of so many samples has few products.
 _FEW = 16
 
