@@ -11,9 +11,9 @@ import polars as pl
 from numpy.typing import NDArray
 
 from fedtp.measures import confidence_margin
+from fedtp.report.figures import brief
 from fedtp.report.page import Panel
 from fedtp.report.plots import axis, colour, dash, figure, plain
-from fedtp.report.stream.figures import brief
 from fedtp.report.stream.results import StreamResults
 from fedtp.report.units import count, percent
 

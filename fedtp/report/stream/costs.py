@@ -6,10 +6,10 @@ import numpy as np
 import plotly.graph_objects as go
 import polars as pl
 
+from fedtp.report.figures import brief, micros, number, share
 from fedtp.report.page import Panel
 from fedtp.report.plots import axis, colour, figure, plain
 from fedtp.report.stream.accuracy import lane_label
-from fedtp.report.stream.figures import brief, micros, number, share
 from fedtp.report.stream.results import StreamResults
 
 _SYMBOLS = ("circle", "square", "diamond", "cross", "triangle-up", "star")

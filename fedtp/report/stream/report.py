@@ -7,12 +7,14 @@ from collections.abc import Iterator
 
 import polars as pl
 
+from fedtp.interval import Interval
+from fedtp.report.figures import brief, mean, micros, number, score, share, size
 from fedtp.report.page import Card, Page, Part, Section, Source, Table
 from fedtp.report.stream.accuracy import accuracy_panel
 from fedtp.report.stream.costs import blocks_panel, cost_panel, lost_panel
-from fedtp.report.stream.figures import brief, mean, micros, number, recovery, score, share, size
+from fedtp.report.stream.figures import recovery
 from fedtp.report.stream.measures import MEASURES
-from fedtp.report.stream.results import Figure, StreamResults
+from fedtp.report.stream.results import StreamResults
 from fedtp.report.units import MISSING, count
 
 # More rows than this are left to the file of drifts.
@@ -140,7 +142,7 @@ def _detection_table(results: StreamResults) -> Table:
     return Table("Drift in numbers", columns, rows, caption=caption + _spread(results), wide=True)
 
 
-def _all(results: StreamResults) -> Iterator[tuple[str, dict[str, Figure]]]:
+def _all(results: StreamResults) -> Iterator[tuple[str, dict[str, Interval]]]:
     for model in results.models:
         yield model, results.figures(model)
 

@@ -8,21 +8,7 @@ from typing import Any
 
 import polars as pl
 
-
-@dataclass(frozen=True)
-class Figure:
-    """A measure of one model over all seeds.
-
-    Parameters
-    ----------
-    mean
-        None where it is undefined.
-    margin
-        Half the width of its 95 % confidence interval; None where there is none.
-    """
-
-    mean: float | None
-    margin: float | None
+from fedtp.interval import Interval
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,11 +54,11 @@ class StreamResults:
         """The most accurate model."""
         return max(self.models, key=lambda model: self.figure(model, "accuracy").mean or 0.0)
 
-    def figure(self, model: str, measure: str) -> Figure:
+    def figure(self, model: str, measure: str) -> Interval:
         """Look up a measure of a model."""
         found = self.summary["models"][model][measure]
-        return Figure(found["mean"], found["margin"])
+        return Interval(found["mean"], found["margin"], found["runs"])
 
-    def figures(self, model: str) -> dict[str, Figure]:
+    def figures(self, model: str) -> dict[str, Interval]:
         """Look up all measures of a model."""
         return {name: self.figure(model, name) for name in self.summary["models"][model] if name != "spec"}

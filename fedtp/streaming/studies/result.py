@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import fedtp
 from fedtp.folder import Results
-from fedtp.streaming.studies.interval import interval
+from fedtp.interval import interval
 from fedtp.streaming.studies.models import Model
 from fedtp.streaming.studies.prequential import Outcome, Protocol
 from fedtp.streaming.studies.source import Source

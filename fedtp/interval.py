@@ -1,4 +1,4 @@
-"""What repeated seeds say together: a mean and how far it can be trusted."""
+"""What repeated runs say together: a mean and how far it can be trusted."""
 
 from __future__ import annotations
 
