@@ -12,10 +12,12 @@ import polars as pl
 import torch
 from safetensors.torch import save_file
 
-from fedtp.blocks import Packed
-from fedtp.learner import Learner
+from fedtp.blocks import Chain, Packed
+from fedtp.errors import DataError
+from fedtp.learner import Learner, learner_for
 from fedtp.report import FleetResults, fleet_report
 from simulations.results import RUNS
+from simulations.run_folder import RunFolder
 from simulations.scenario import Scenario
 
 
@@ -48,6 +50,34 @@ class Run:
     def state_dict(self) -> dict[str, torch.Tensor]:
         """Return the last global model as an ordinary ``state_dict`` of its ``nn.Sequential``."""
         return dict(self.learner.network(self.weights).state_dict())
+
+    @classmethod
+    def load(cls, folder: str | Path) -> Run:
+        """Read the folder that `save` wrote.
+
+        Its weights are those of the network: readouts that travelled with them are not kept.
+
+        Raises
+        ------
+        DataError
+            If it is no such folder, or damaged: one sentence that says what, and where.
+        """
+        found = RunFolder(Path(folder))
+        tensors, told = found.model()
+        path = found.path / "model.safetensors"
+        if not all(told.get(key, "").isdecimal() for key in ("features", "classes")):
+            raise DataError(f"{path} does not say of how many features and classes it is")
+        learner = learner_for(found.scenario.learner, int(told["features"]), int(told["classes"]))
+        if told.get("digest") != learner.digest:
+            raise DataError(f"{path} is damaged: it is not the model of the scenario beside it")
+        model = learner.network(learner.initial_weights())
+        try:
+            model.load_state_dict(tensors)
+        except RuntimeError as error:
+            raise DataError(f"{path} is damaged: {' '.join(str(error).split())}") from None
+        weights = {block.name: block.join(block.parameters).numpy() for block in Chain(model) if not block.frozen}
+        rounds, devices, events = (found.frame(name) for name in ("rounds", "devices", "events"))
+        return cls(found.scenario, found.summary, rounds, devices, events, weights, learner)
 
     def report(self) -> str:
         """Return the run's report, a self-contained HTML page."""
@@ -93,6 +123,8 @@ class Run:
             metadata = {
                 "seed": str(self.learner.spec.seed),
                 "digest": self.learner.digest,
+                "features": str(self.learner.features),
+                "classes": str(self.learner.classes),
                 "learner": self.learner.spec.model_dump_json(),
             }
             save_file(self.state_dict(), fresh / "model.safetensors", metadata=metadata)

@@ -88,7 +88,7 @@ class FleetResults:
 
     def __post_init__(self) -> None:
         for name, schema in (("rounds", ROUNDS), ("devices", DEVICES), ("events", EVENTS)):
-            object.__setattr__(self, name, _conform(getattr(self, name), name, schema))
+            object.__setattr__(self, name, conform(getattr(self, name), name, schema))
         object.__setattr__(self, "rounds", self.rounds.sort("round"))
 
     def number(self, key: str) -> float | None:
@@ -121,13 +121,27 @@ class FleetResults:
         return float(latest) if isinstance(latest, float) else 0.0
 
 
-def _conform(frame: pl.DataFrame, name: str, schema: Mapping[str, type[pl.DataType]]) -> pl.DataFrame:
+def conform(frame: pl.DataFrame, name: str, schema: Mapping[str, type[pl.DataType]]) -> pl.DataFrame:
+    """Return the columns of a schema, and no others.
+
+    Parameters
+    ----------
+    frame
+        What has them.
+    name
+        What errors call it.
+    schema
+        The types of the columns, by name.
+
+    Raises
+    ------
+    DataError
+        If a column is missing or of another type.
+    """
     missing = [column for column in schema if column not in frame.columns]
     if missing:
-        raise DataError(
-            f"the frame of {name} given to the report lacks {', '.join(missing)}; it has {', '.join(frame.columns)}"
-        )
+        raise DataError(f"the frame of {name} lacks {', '.join(missing)}; it has {', '.join(frame.columns)}")
     try:
         return frame.select(pl.col(column).cast(kind) for column, kind in schema.items())
     except pl.exceptions.PolarsError as error:
-        raise DataError(f"the frame of {name} given to the report has a column of another type: {error}") from error
+        raise DataError(f"the frame of {name} has a column of another type: {error}") from error

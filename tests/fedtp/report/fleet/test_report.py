@@ -232,7 +232,7 @@ def test_five_thousand_devices(make, read):
 
 
 def test_a_frame_that_lacks_a_column_is_named(fleet):
-    with pytest.raises(DataError, match=r"rounds given to the report lacks joules"):
+    with pytest.raises(DataError, match=r"rounds lacks joules"):
         replace(fleet, rounds=fleet.rounds.drop("joules"))
 
 
