@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 import shutil
 from collections.abc import Iterator
@@ -121,6 +122,33 @@ class Results:
             )
         if not force:
             raise FedtpError(f"{folder} holds a {self.word} already: choose another folder, or replace it with --force")
+
+
+def write_whole(path: str | Path, content: str | bytes) -> None:
+    """Write a file so that at no moment a part of it is there; an earlier one stays until then.
+
+    Raises
+    ------
+    FedtpError
+        If it cannot be written.
+    """
+    try:
+        target = Path(path).resolve()
+        target.parent.mkdir(parents=True, exist_ok=True)
+    except (OSError, RuntimeError, ValueError) as error:
+        raise _unwritable(path, error) from error
+    fresh = _sibling(target, "new")
+    try:
+        with fresh.open("xb") as file:
+            file.write(content.encode("utf-8") if isinstance(content, str) else content)
+            file.flush()
+            os.fsync(file.fileno())
+        fresh.replace(target)
+    except OSError as error:
+        raise _unwritable(path, error) from error
+    finally:
+        with suppress(OSError):
+            fresh.unlink(missing_ok=True)
 
 
 def _check_writable(target: Path) -> None:

@@ -68,8 +68,7 @@ def simulate(
     folder = out or Path("runs", f"{chosen.name}-{chosen.run.seed}")
     RUNS.check_target(folder, force)
 
-    for variable, value in FLOWER.items():
-        os.environ.setdefault(variable, value)
+    quieten_flower()
     with _progress(chosen) as show:
         from simulations.simulation import simulate as run_scenario
 
@@ -82,6 +81,12 @@ def simulate(
     console = Console()
     console.print(_table(chosen.title, run.summary))
     console.print(f"\nreport: {escape(str(report))}", soft_wrap=True, highlight=False)
+
+
+def quieten_flower() -> None:
+    """Let Flower, which reads them when it is imported, find the settings of `FLOWER`, unless others are there."""
+    for variable, value in FLOWER.items():
+        os.environ.setdefault(variable, value)
 
 
 def _described(name: str, scenario: Scenario) -> dict[str, object]:

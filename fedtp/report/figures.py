@@ -11,7 +11,7 @@ from fedtp.report.units import MISSING, count, data_size, duration, energy
 _LONGEST = 28
 
 
-def brief(name: str) -> str:
+def brief(name: str, longest: int = _LONGEST) -> str:
     """Shorten a long name.
 
     Examples
@@ -19,7 +19,7 @@ def brief(name: str) -> str:
     >>> brief("StandardScaler | HoeffdingAdaptiveTreeClassifier")
     'StandardScaler | HoeffdingA…'
     """
-    return name if len(name) <= _LONGEST else f"{name[: _LONGEST - 1]}…"
+    return name if len(name) <= longest else f"{name[: longest - 1]}…"
 
 
 def mean(figure: Interval) -> Interval:
@@ -76,6 +76,20 @@ def work(figure: Interval) -> str:
 def time(figure: Interval) -> str:
     """Write a length of time."""
     return _text(figure, duration)
+
+
+def signed(difference: Interval, form: Callable[[Interval], str]) -> str:
+    """Write a difference with its sign, in the form of what differs.
+
+    Examples
+    --------
+    >>> signed(Interval(-0.0123, 0.004, 5), share), signed(Interval(0.0, 0.0, 5), share)
+    ('−1.23% ± 0.40', '0.00%')
+    """
+    if difference.mean is None:
+        return MISSING
+    sign = "+" if difference.mean > 0 else "−" if difference.mean < 0 else ""
+    return sign + form(Interval(abs(difference.mean), difference.margin, difference.runs))
 
 
 def _text(figure: Interval, form: Callable[[float], str], form_margin: Callable[[float], str] | None = None) -> str:

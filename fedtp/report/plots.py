@@ -11,7 +11,9 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
+import numpy as np
 import plotly.graph_objects as go
+from numpy.typing import NDArray
 
 _SERIES = 6
 _DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
@@ -27,6 +29,39 @@ def colour(index: int) -> str:
 def dash(index: int) -> str:
     """Name the dash of the series `index`."""
     return _DASHES[index % len(_DASHES)]
+
+
+def line_style(index: int) -> dict[str, Any]:
+    """Choose the line of the series `index`: after six the colours come again, with other dashes."""
+    return {"color": colour(index), "dash": dash(index + index // _SERIES), "width": 2.25}
+
+
+def lane_label(name: str, index: int, **place: Any) -> dict[str, Any]:
+    """Write the name of the series `index` into a figure, where beside it there would be no room on a telephone."""
+    return {
+        "x": 0,
+        "xref": "paper",
+        "xanchor": "left",
+        "text": plain(name),
+        "showarrow": False,
+        "font": {"size": 11, "color": colour(index)},
+        **place,
+    }
+
+
+def band(x: NDArray[np.float64], low: NDArray[np.float64], high: NDArray[np.float64], index: int) -> go.Scatter:
+    """Draw the band of uncertainty of the series `index`, about a line that is drawn beside it."""
+    return go.Scatter(
+        x=np.concatenate([x, x[::-1]]),
+        y=np.concatenate([high, low[::-1]]).astype("f4"),
+        fill="toself",
+        fillcolor=colour(index),
+        line={"width": 0},
+        opacity=0.18,
+        mode="lines",
+        hoverinfo="skip",
+        showlegend=False,
+    )
 
 
 def plain(text: str) -> str:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from fedtp.measures import confidence_margin
 from fedtp.report.figures import brief
 from fedtp.report.page import Panel
-from fedtp.report.plots import axis, colour, dash, figure, plain
+from fedtp.report.plots import axis, band, colour, figure, lane_label, line_style, plain
 from fedtp.report.stream.results import StreamResults
 from fedtp.report.units import count, percent
 
@@ -53,24 +53,6 @@ def accuracy_panel(results: StreamResults) -> Panel:
     )
 
 
-def line_style(index: int) -> dict[str, Any]:
-    """Choose the line of a model: after six the colours come again, with other dashes."""
-    return {"color": colour(index), "dash": dash(index + index // 6), "width": 2.25}
-
-
-def lane_label(model: str, index: int, **place: Any) -> dict[str, Any]:
-    """Write a model's name into a figure, where beside it there would be no room on a telephone."""
-    return {
-        "x": 0,
-        "xref": "paper",
-        "xanchor": "left",
-        "text": plain(brief(model)),
-        "showarrow": False,
-        "font": {"size": 11, "color": colour(index)},
-        **place,
-    }
-
-
 def _height(results: StreamResults) -> int:
     return _PLOT + _MARGINS + (_SPACE + _LANE * len(results.models) if results.events.height else 0)
 
@@ -80,20 +62,7 @@ def _figure(results: StreamResults, since_start: bool) -> go.Figure:
     for index, model in enumerate(results.models):
         line = _line(results, model, since_start)
         if line.low is not None and line.high is not None:
-            traces.append(
-                go.Scatter(
-                    x=np.concatenate([line.x, line.x[::-1]]),
-                    y=np.concatenate([line.high, line.low[::-1]]).astype("f4"),
-                    fill="toself",
-                    fillcolor=colour(index),
-                    line={"width": 0},
-                    opacity=0.18,
-                    mode="lines",
-                    hoverinfo="skip",
-                    showlegend=False,
-                    legendgroup=model,
-                )
-            )
+            traces.append(band(line.x, line.low, line.high, index).update(legendgroup=model))
         traces.append(
             go.Scatter(
                 x=line.x,
@@ -125,7 +94,7 @@ def _figure(results: StreamResults, since_start: bool) -> go.Figure:
         )
         layout["xaxis"]["anchor"] = "y2"
         layout["annotations"] = [
-            lane_label(model, index, yref="y2", y=index + 0.04, yanchor="top")
+            lane_label(brief(model), index, yref="y2", y=index + 0.04, yanchor="top")
             for index, model in enumerate(results.models)
         ]
     return figure(traces, **layout)

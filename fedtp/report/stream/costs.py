@@ -8,8 +8,7 @@ import polars as pl
 
 from fedtp.report.figures import brief, micros, number, share
 from fedtp.report.page import Panel
-from fedtp.report.plots import axis, colour, figure, plain
-from fedtp.report.stream.accuracy import lane_label
+from fedtp.report.plots import axis, colour, figure, lane_label, plain
 from fedtp.report.stream.results import StreamResults
 
 _SYMBOLS = ("circle", "square", "diamond", "cross", "triangle-up", "star")
@@ -77,7 +76,7 @@ def lost_panel(results: StreamResults) -> Panel:
                 [bars],
                 showlegend=False,
                 annotations=[
-                    lane_label(model, index, yref="y", y=index - 0.22, yanchor="bottom")
+                    lane_label(brief(model), index, yref="y", y=index - 0.22, yanchor="bottom")
                     for index, model in enumerate(results.models)
                 ],
                 xaxis=axis("extra errors", tickformat=",~g", nticks=6, zeroline=True, zerolinecolor="var(--rule)"),
