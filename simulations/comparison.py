@@ -56,9 +56,10 @@ def results(
     title: str,
     description: str = "",
     facts: Mapping[str, str] | None = None,
+    settings: Sequence[Sequence[str]] = (),
     scenario_toml: str = "",
 ) -> ComparisonResults:
-    """Set runs side by side, in the order of their groups.
+    """Set runs side by side, in the order of their groups; the rest is as in `ComparisonResults`.
 
     Raises
     ------
@@ -78,7 +79,7 @@ def results(
         facts=facts or {},
         runs=runs_frame(members),
         rounds=rounds,
-        settings=differing(members),
+        settings=settings,
         scenario_toml=scenario_toml,
     )
 

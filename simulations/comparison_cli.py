@@ -14,7 +14,7 @@ from rich.markup import escape
 
 from fedtp.errors import FedtpError
 from fedtp.folder import write_whole
-from simulations.comparison import Member, results
+from simulations.comparison import Member, differing, results
 from simulations.run_folder import RunFolder
 from simulations.sweeps.folder import MARK, finished
 
@@ -41,6 +41,7 @@ def compare(
         title=titles[0] if len(titles) == 1 else f"{titles[0]}, and {len(titles) - 1} other scenarios",
         description=members[0].folder.scenario.description if len(titles) == 1 else "",
         facts={"Runs": str(len(members)), "First": members[0].group},
+        settings=differing(members),
     )
 
     from fedtp.report.comparison import comparison_report

@@ -98,9 +98,7 @@ class Plan:
         numbers = tuple(range(base.run.seed, base.run.seed + seeds))
         count = math.prod(len(variation.values) for variation in variations) * seeds
         if count > MOST_RUNS:
-            raise ScenarioError(
-                f"the sweep has {count:,} runs, more than {MOST_RUNS:,}: vary less, or take fewer seeds"
-            )
+            raise ScenarioError(f"a sweep of {count:,} runs is more than {MOST_RUNS:,}: vary less, or take fewer seeds")
         names = _names(variations)
         combinations = list(itertools.product(*(variation.values for variation in variations)))
         digits = len(str(len(combinations)))
@@ -141,9 +139,7 @@ def _check_keys(variations: Sequence[Variation]) -> None:
     if twice := next((key for key in keys if keys.count(key) > 1), None):
         raise ScenarioError(f"--vary {twice}: it is there twice; give all its values at once, as {twice}=a,b")
     if "run.seed" in keys:
-        raise ScenarioError(
-            "--vary run.seed: say with --seeds how many seeds there shall be, and the first with --seed"
-        )
+        raise ScenarioError("--vary run.seed: --seeds says how many seeds there are, and --seed the first")
 
 
 def _check_different(trials: Sequence[Trial]) -> None:

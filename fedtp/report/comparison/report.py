@@ -70,7 +70,8 @@ def _sections(results: ComparisonResults) -> list[Section]:
         settings.append(Source("The scenario that all have in common, defaults included (TOML)", results.scenario_toml))
     if settings:
         sections.append(Section("Settings", settings))
-    sections.append(Section("Runs", [_run_table(results)]))
+    if results.repeated:
+        sections.append(Section("Runs", [_run_table(results)]))
     definitions = [
         *MEASURES,
         (
@@ -116,7 +117,6 @@ def _run_table(results: ComparisonResults) -> Table:
     rows = [
         [
             row["run"],
-            row["group"],
             str(row["seed"]),
             *(one.text(Interval(row[one.key], None, 1)) for one in results.shown),
         ]
@@ -125,9 +125,8 @@ def _run_table(results: ComparisonResults) -> Table:
     more = results.runs.height - len(rows)
     return Table(
         "Every run",
-        ["run", "group", "seed", *(one.label for one in results.shown)],
+        ["run", "seed", *(one.label for one in results.shown)],
         rows,
-        text=frozenset({0, 1}),
         caption=f"{count(more)} more are in the table of runs." if more else "",
         wide=True,
     )
