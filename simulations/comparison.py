@@ -11,7 +11,7 @@ from typing import Any
 import polars as pl
 
 from fedtp.report.comparison.figures import FIGURES
-from fedtp.report.comparison.results import ComparisonResults
+from fedtp.report.comparison.results import RUNS, ComparisonResults
 from fedtp.settings import Path as KeyPath
 from fedtp.settings import dotted, literal
 from simulations.run_folder import RunFolder
@@ -46,7 +46,7 @@ def runs_frame(members: Sequence[Member]) -> pl.DataFrame:
         plain = {key: value for key, value in summary.items() if not isinstance(value, dict | list)}
         key = {"group": member.group, "seed": member.folder.scenario.run.seed, "run": member.name}
         rows.append({**key, **figures, **{key: value for key, value in plain.items() if key not in {*key, *figures}}})
-    return pl.DataFrame(rows, infer_schema_length=None)
+    return pl.DataFrame(rows, infer_schema_length=None, schema_overrides=RUNS)
 
 
 def results(

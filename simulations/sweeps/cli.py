@@ -130,7 +130,7 @@ class _Bar:
 
     def _draw(self) -> None:
         left = self.left()
-        state = "" if left is None else f"{duration(round(left))} left"
+        state = "starting" if left is None else f"{duration(round(left))} left"
         failed = f"{self._failed} failed  " if self._failed else ""
         share = self.done + self._failed + sum(done for _, done in self._running.values())
         self._bar.update(self._task, completed=share, runs=f"{self.done}/{self.runs}", state=failed + state)

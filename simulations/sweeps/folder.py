@@ -127,7 +127,7 @@ def _check_same(folder: Path, there: Mapping[str, Any], here: Mapping[str, Any])
     path, old, new = next(_differences(before, now))
     name = dotted(path[1:] if path[0] == "scenario" else path)
     raise FedtpError(
-        f"{folder} holds a sweep with other settings, where {name} is {_said(old)} and not {_said(new)}: "
+        f"{folder} holds a sweep with other settings, where {name} is {_said(old)} instead of {_said(new)}: "
         "choose another folder with --out, or begin anew with --force"
     )
 
@@ -141,4 +141,4 @@ def _differences(one: Any, other: Any, path: KeyPath = ()) -> Iterator[tuple[Key
 
 
 def _said(value: object) -> str:
-    return "not there" if value is None else literal(value)
+    return "nothing" if value is None else literal(value)

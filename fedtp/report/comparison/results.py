@@ -117,6 +117,6 @@ class ComparisonResults:
 
     def _differs(self, figure: Figure) -> bool:
         if len(self.groups) == 1:
-            return bool(self.runs[figure.key].fill_null(0).any())
+            return bool((self.runs[figure.key] != 0).any())
         means = self.runs.group_by("group").agg(pl.col(figure.key).mean())[figure.key]
         return means.n_unique() > 1
