@@ -28,7 +28,8 @@ def show(results: ComparisonResults, console: Console) -> None:
 def _print(results: ComparisonResults, console: Console, groups: list[str], cell: Callable[[str, Figure], str]) -> None:
     shown = results.shown
     table = _table(shown, groups, cell)
-    while len(shown) > 1 and console.measure(table).maximum > console.width:
+    endless = console.options.update(max_width=100_000)
+    while len(shown) > 1 and console.measure(table, options=endless).maximum > console.width:
         shown = shown[:-1]
         table = _table(shown, groups, cell)
     console.print(table)
