@@ -130,13 +130,12 @@ def write_whole(path: str | Path, content: str | bytes) -> None:
     Raises
     ------
     FedtpError
-        If it cannot be written.
+        If it cannot be written: the folder must be there.
     """
     try:
         target = Path(path).resolve()
-        target.parent.mkdir(parents=True, exist_ok=True)
     except (OSError, RuntimeError, ValueError) as error:
-        raise _unwritable(path, error) from error
+        raise FedtpError(f"cannot write {path}: {error}") from error
     fresh = _sibling(target, "new")
     try:
         with fresh.open("xb") as file:
@@ -145,7 +144,7 @@ def write_whole(path: str | Path, content: str | bytes) -> None:
             os.fsync(file.fileno())
         fresh.replace(target)
     except OSError as error:
-        raise _unwritable(path, error) from error
+        raise FedtpError(f"cannot write {path}: {error.strerror or error}") from error
     finally:
         with suppress(OSError):
             fresh.unlink(missing_ok=True)

@@ -46,6 +46,10 @@ def compare(
 
     from fedtp.report.comparison import comparison_report
 
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise FedtpError(f"cannot write {out}: {error.strerror}; choose another place") from None
     write_whole(out, comparison_report(found))
     if as_json:
         typer.echo(json.dumps(found.summary(), indent=2))

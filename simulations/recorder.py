@@ -11,8 +11,11 @@ import polars as pl
 from numpy.typing import NDArray
 
 from clients.budget import peak_bytes
+from fedtp.errors import DataError, ModelError
 from fedtp.measures import kappa, kappa_t, match_detections
+from fedtp.streaming.state import State
 from server.app import Round
+from simulations.checkpoint import from_frame, to_frame
 from simulations.fleet import Errand
 from simulations.world import World
 
@@ -195,6 +198,48 @@ class Recorder:
             "false_alarms": false_alarms,
             "detection_window_seconds": self._window,
         }
+
+    def state(self) -> State:
+        """Return all that was noted so far, between two rounds."""
+        if self._errands:
+            raise ModelError("a recorder can be saved between two rounds, and not within one")
+        return State(
+            {
+                "rounds": from_frame(self.rounds()),
+                "devices": from_frame(self.devices()),
+                "confusion": self._confusion,
+                "last_label": np.array(list(self._last_label.items()), np.int64).reshape(-1, 2),
+            },
+            {
+                "refusals": dict(self._refusals),
+                "detections": {str(device): times for device, times in self._detections.items()},
+                "same": self._same,
+            },
+        )
+
+    def load_state(self, state: State) -> None:
+        """Go on where another recorder of the same world was.
+
+        Raises
+        ------
+        DataError
+            If it was none.
+        """
+        rounds = to_frame(state.arrays.get("rounds"), _ROUNDS)
+        devices = to_frame(state.arrays.get("devices"), _DEVICES)
+        confusion, labels = state.arrays.get("confusion"), state.arrays.get("last_label")
+        if confusion is None or confusion.dtype != np.int64 or confusion.shape != self._confusion.shape:
+            raise DataError(f"the confusion matrix is not one of {len(self._confusion)} classes")
+        if labels is None or labels.dtype != np.int64 or labels.shape[1:] != (2,):
+            raise DataError("the last labels are missing")
+        refusals, detections = state.record.get("refusals"), state.record.get("detections")
+        if not isinstance(refusals, dict) or not isinstance(detections, dict):
+            raise DataError("refusals or detections are missing")
+        self._same = state.whole("same")
+        self._rounds, self._devices = rounds.to_dicts(), devices.rows()
+        self._confusion, self._last_label = confusion.copy(), dict(labels.tolist())
+        self._refusals = Counter(refusals)
+        self._detections = {int(device): list(times) for device, times in detections.items()}
 
     def _device_row(self, done: Round, errand: Errand) -> tuple[Any, ...]:
         device, outcome = errand.device, errand.outcome

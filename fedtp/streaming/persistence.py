@@ -6,25 +6,19 @@ is unpickled. What each part of a model writes and reads is its own `fedtp.strea
 
 from __future__ import annotations
 
-import hashlib
 import inspect
-import json
 import math
 import os
-import secrets
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import asdict, is_dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save as as_bytes
 
 import fedtp.streaming
+from fedtp.archive import Archive, Arrays
 from fedtp.errors import DataError, FedtpError, ModelError
 from fedtp.streaming import policies
 from fedtp.streaming.detector_codecs import decode, encode
@@ -33,12 +27,8 @@ from fedtp.streaming.policies import Managed, Policy
 from fedtp.streaming.state import Part, State
 
 M = TypeVar("M", bound=StreamLearner)
-Arrays = dict[str, NDArray[Any]]
 
-#: The version of the format; files of later ones are refused.
-VERSION = 1
-#: Where the JSON is.
-_KEY = "fedtp.stream"
+MODELS = Archive("fedtp.stream", "model of fedtp.streaming", version=1)
 #: What else a model holds beside its arguments, its parts and what `_record` returns.
 _OTHER = {"drift", "classes", "class_counts", "_indices", "_targets", "_origin"}
 
@@ -77,16 +67,12 @@ def save(model: StreamLearner, path: str | os.PathLike[str]) -> None:
         states["origin"] = State(model._origin)
     arrays = {f"{part}/{key}": array for part, state in states.items() for key, array in state.arrays.items()}
     record = {
-        "version": VERSION,
-        "fedtp": version("fedtp"),
         "class": name,
         "arguments": {argument: _written(argument, value) for argument, value in arguments.items()},
         "parts": {part: state.record for part, state in states.items()},
         "model": model._record(),
     }
-    # Arrays may be views, and safetensors writes what lies in memory.
-    whole = {key: np.array(array, order="C") for key, array in arrays.items()}
-    _write(Path(path), as_bytes(whole, _described(record, whole)))
+    MODELS.write(Path(path), record, arrays)
 
 
 def load(
@@ -114,7 +100,7 @@ def load(
     DataError
         If the file does not hold such a model, as a whole and without errors.
     """
-    record, arrays = _read(Path(path))
+    record, arrays = MODELS.read(Path(path))
     try:
         return _loaded(record, arrays, kind, functions, restart_detectors)
     except FedtpError as error:
@@ -259,74 +245,3 @@ def _class(name: Any) -> type[StreamLearner] | None:
     # Only that one is imported: others bring PyTorch.
     found = getattr(fedtp.streaming, name) if name in fedtp.streaming.__all__ else None
     return found if isinstance(found, type) and issubclass(found, StreamLearner) else None
-
-
-def _described(record: dict[str, Any], arrays: Arrays) -> dict[str, str]:
-    """Return the metadata of a file."""
-    return {_KEY: json.dumps({"digest": _digest(record, arrays), **record}, allow_nan=False)}
-
-
-def _digest(record: dict[str, Any], arrays: Arrays) -> str:
-    """Return a hash of all that a file holds."""
-    hashed = hashlib.blake2b(json.dumps(record).encode(), digest_size=16)
-    for name in sorted(arrays):
-        array = np.ascontiguousarray(arrays[name])
-        hashed.update(f"\n{name} {array.dtype} {array.shape}\n".encode())
-        hashed.update(array.tobytes())
-    return hashed.hexdigest()
-
-
-def _write(path: Path, content: bytes) -> None:
-    """Put a file in place as a whole."""
-    try:
-        path = path.resolve()
-        if path.exists():
-            _metadata(path)
-        fresh = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
-        try:
-            with fresh.open("xb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            fresh.replace(path)
-        finally:
-            fresh.unlink(missing_ok=True)
-    except DataError:
-        raise DataError(f"{path} is there already and not a saved model: choose another name, or remove it") from None
-    except (OSError, ValueError) as error:
-        raise DataError(f"cannot write {path}: {error}") from None
-
-
-def _metadata(path: Path) -> dict[str, str]:
-    """Return the metadata of a file that holds a model."""
-    try:
-        with safe_open(path, "np") as file:
-            metadata = file.metadata() or {}
-    except (SafetensorError, OSError, ValueError) as error:
-        raise DataError(f"{path} cannot be read as a safetensors file: {error}") from None
-    if _KEY not in metadata:
-        raise DataError(f"{path} is a safetensors file, but holds no model of fedtp.streaming")
-    return metadata
-
-
-def _read(path: Path) -> tuple[dict[str, Any], Arrays]:
-    """Return what a file holds, if it is whole."""
-    metadata = _metadata(path)
-    record = None
-    with suppress(ValueError, RecursionError):
-        record = json.loads(metadata[_KEY])
-    if not isinstance(record, dict) or type(record.get("version")) is not int:
-        raise DataError(f"{path} holds a record that is not of a model")
-    if record["version"] > VERSION:
-        raise DataError(
-            f"{path} was written by fedtp {record.get('fedtp')} in format {record['version']}, and this version knows "
-            f"formats up to {VERSION}: install a later one"
-        )
-    try:
-        with safe_open(path, "np") as file:
-            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError, ValueError, TypeError) as error:
-        raise DataError(f"{path} cannot be read as a safetensors file: {error}") from None
-    if record.pop("digest", None) != _digest(record, arrays):
-        raise DataError(f"{path} is damaged: it is not what was saved")
-    return record, arrays

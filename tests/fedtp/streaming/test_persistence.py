@@ -219,10 +219,10 @@ def tampered(path: Path, change: Callable[[dict[str, Any], dict[str, Any]], Any]
     """Change what a file holds, and its hash too."""
     with safe_open(path, "np") as file:
         arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        record = json.loads(file.metadata()[persistence._KEY])
+        record = json.loads(file.metadata()[persistence.MODELS.key])
     del record["digest"]
     change(record, arrays)
-    save_file(arrays, path, persistence._described(record, arrays))
+    save_file(arrays, path, persistence.MODELS.described(record, arrays))
 
 
 def _put(where: str, value: Any) -> Callable[[dict[str, Any], dict[str, Any]], None]:

@@ -1,0 +1,147 @@
+"""A simulation that has come so far, in one file: to go on from there as if it had never stopped.
+
+What a component of a simulation knows it writes itself: as a `fedtp.streaming.state.State` of arrays and what JSON can
+hold. All of them are saved between two rounds, into one file that replaces the one before as a whole.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from fedtp.archive import Archive, Arrays
+from fedtp.errors import DataError
+from fedtp.streaming.state import Part, State
+from simulations.scenario import Scenario
+
+#: What the file in a run's folder is called. A folder with it and without a summary is that of an unfinished run.
+FILE = "checkpoint.safetensors"
+_ARCHIVE = Archive("fedtp.checkpoint", "checkpoint of a simulation", version=1)
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A simulation between two rounds.
+
+    Parameters
+    ----------
+    scenario
+        What is simulated.
+    round
+        The rounds that have ended.
+    states
+        What each component knows, by the component's name.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> scenario = Scenario.load("digits-rotating")
+    >>> checkpoint = Checkpoint(scenario, 3, {"clock": State({}, {"now": 180.0})})
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     checkpoint.save(Path(folder))
+    ...     Checkpoint.load(Path(folder), scenario).states["clock"].record
+    {'now': 180.0}
+    """
+
+    scenario: Scenario
+    round: int
+    states: Mapping[str, State]
+
+    def save(self, folder: Path) -> None:
+        """Write the checkpoint into a run's folder; an earlier one is replaced once this one is complete.
+
+        Raises
+        ------
+        DataError
+            If it cannot be written.
+        """
+        arrays = {f"{name}/{key}": array for name, state in self.states.items() for key, array in state.arrays.items()}
+        record = {
+            "scenario": _mark(self.scenario),
+            "round": self.round,
+            "states": {name: state.record for name, state in self.states.items()},
+        }
+        _ARCHIVE.write(folder / FILE, record, arrays)
+
+    @classmethod
+    def load(cls, folder: Path, scenario: Scenario) -> Checkpoint:
+        """Read the checkpoint in a run's folder.
+
+        Raises
+        ------
+        DataError
+            If there is none, it is damaged, or it is of another scenario.
+        """
+        path = folder / FILE
+        record, arrays = _ARCHIVE.read(path)
+        done, states = record.get("round"), record.get("states")
+        if type(done) is not int or not 0 <= done <= scenario.server.rounds or not isinstance(states, dict):
+            raise DataError(f"{path} is damaged: it does not say how far the simulation has come")
+        if record.get("scenario") != _mark(scenario):
+            raise DataError(f"{path} belongs to a run of other settings than {folder / 'scenario.toml'}")
+        own: dict[str, Arrays] = {name: {} for name in states}
+        for key, array in arrays.items():
+            name, _, rest = key.partition("/")
+            if name not in own:
+                raise DataError(f"{path} is damaged: the array {key!r} belongs to nothing")
+            own[name][rest] = array
+        return cls(scenario, done, {name: State(own[name], state) for name, state in states.items()})
+
+    def restore(self, parts: Mapping[str, Part]) -> None:
+        """Hand every component what it knew.
+
+        Raises
+        ------
+        DataError
+            If these are not the components that were saved, or one of them refuses its state.
+        """
+        if differing := sorted(parts.keys() ^ self.states.keys()):
+            raise DataError(f"the checkpoint is of another version: {', '.join(differing)} is not in both")
+        for name, part in parts.items():
+            try:
+                part.load_state(self.states[name])
+            except DataError as error:
+                raise DataError(f"the checkpoint's {name} cannot be gone on with: {error}") from None
+
+
+def from_frame(frame: pl.DataFrame) -> NDArray[np.uint8]:
+    """Return a table as an array of bytes, as a state holds it.
+
+    >>> to_frame(from_frame(pl.DataFrame({"a": [1, None]})), {"a": pl.Int64})["a"].to_list()
+    [1, None]
+    """
+    buffer = io.BytesIO()
+    frame.write_parquet(buffer)
+    return np.frombuffer(buffer.getvalue(), np.uint8)
+
+
+def to_frame(array: NDArray[Any] | None, schema: Mapping[str, type[pl.DataType]]) -> pl.DataFrame:
+    """Return the table that `from_frame` wrote.
+
+    Raises
+    ------
+    DataError
+        If it is none with these columns.
+    """
+    if array is None or array.dtype != np.uint8:
+        raise DataError("a table is missing")
+    try:
+        frame = pl.read_parquet(io.BytesIO(array.tobytes()))
+    except (OSError, pl.exceptions.PolarsError) as error:
+        raise DataError(f"a table cannot be read: {error}") from None
+    if dict(frame.schema) != dict(schema):
+        raise DataError(f"a table has the columns {', '.join(frame.columns)}, not {', '.join(schema)}")
+    return frame
+
+
+def _mark(scenario: Scenario) -> str:
+    """Return what tells a scenario from others."""
+    return hashlib.blake2b(scenario.to_toml().encode(), digest_size=16).hexdigest()
