@@ -84,17 +84,18 @@ def read_record(folder: Path) -> dict[str, Any]:
 
 
 def finished(folder: Path) -> list[Member]:
-    """Return the finished runs of a sweep, in the order of their settings.
+    """Return the finished runs of a sweep, in the order of their settings, then of their seeds.
 
     Raises
     ------
     DataError
         If the sweep's folder, or one of its runs, is damaged.
     """
-    runs = folder / "runs"
+    runs, settings = folder / "runs", read_record(folder)["runs"]
+    place = {setting: number for number, setting in enumerate(dict.fromkeys(settings.values()))}
     return [
         Member(setting, name, RunFolder(runs / name))
-        for name, setting in sorted(read_record(folder)["runs"].items())
+        for name, setting in sorted(settings.items(), key=lambda item: place[item[1]])
         if all((runs / name / mark).is_file() for mark in RUNS.marks)
     ]
 
