@@ -214,6 +214,7 @@ class Recorder:
                 "refusals": dict(self._refusals),
                 "detections": {str(device): times for device, times in self._detections.items()},
                 "same": self._same,
+                "label_delay": self._label_delay,
             },
         )
 
@@ -233,9 +234,10 @@ class Recorder:
         if labels is None or labels.dtype != np.int64 or labels.shape[1:] != (2,):
             raise DataError("the last labels are missing")
         refusals, detections = state.record.get("refusals"), state.record.get("detections")
-        if not isinstance(refusals, dict) or not isinstance(detections, dict):
-            raise DataError("refusals or detections are missing")
-        self._same = state.whole("same")
+        label_delay = state.record.get("label_delay")
+        if not (isinstance(refusals, dict) and isinstance(detections, dict) and isinstance(label_delay, float)):
+            raise DataError("refusals, detections or the delay of labels are missing")
+        self._same, self._label_delay = state.whole("same"), label_delay
         self._rounds, self._devices = rounds.to_dicts(), devices.rows()
         self._confusion, self._last_label = confusion.copy(), dict(labels.tolist())
         self._refusals = Counter(refusals)

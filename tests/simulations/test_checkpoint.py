@@ -113,7 +113,14 @@ class Broken(Recorder):
         vars(self).update(vars(self.heir))
 
 
-@pytest.mark.parametrize("settings", [[], ["devices=[{class='pi', count=3}, {class='mcu', count=3}]"]])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        [],
+        ["devices=[{class='pi', count=3}, {class='mcu', count=3}]"],
+        ["arrival.label_delay_seconds=90", "arrival.buffer=20"],
+    ],
+)
 def test_a_recorder_goes_on_as_if_nothing_had_happened(
     small, settings: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -130,7 +137,7 @@ def test_a_recorder_goes_on_as_if_nothing_had_happened(
 def test_all_that_a_recorder_knows_is_saved(small) -> None:
     """Whoever lets it remember more has to save that too, in `state` and `load_state`, and then name it here."""
     recorder = Recorder(World(small()))
-    saved = {"_rounds", "_devices", "_confusion", "_last_label", "_refusals", "_detections", "_same"}
+    saved = {"_rounds", "_devices", "_confusion", "_last_label", "_refusals", "_detections", "_same", "_label_delay"}
     of_the_world, within_a_round = {"_world", "_window", "_drift_times"}, {"_errands"}
     assert vars(recorder).keys() == saved | of_the_world | within_a_round
     assert isinstance(recorder, Part)
