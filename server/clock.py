@@ -49,3 +49,9 @@ class SystemClock:
         remaining = until - self.now()
         if remaining > 0:
             time.sleep(min(remaining, self._poll_seconds) if messages else remaining)
+
+
+def wait_until(time: float, clock: Clock) -> None:
+    """Wait until a time, s, whatever comes before."""
+    while clock.now() < time:
+        clock.wait(time, 0)

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from fedtp.run_config import ConfigValue, from_config, to_config
 from fedtp.settings import Conflict, Problem
+from server.staleness import Staleness
 
 PositiveSeconds = Annotated[float, Field(gt=0, le=1e9)]
 Share = Annotated[float, Field(gt=0, le=1)]
+
+
+def _timeout(earlier: dict[str, Any]) -> float:
+    rounds = {"synchronous": 1.5, "buffered": 3.0}[earlier["mode"]]
+    return rounds * float(earlier["round_seconds"])
 
 
 class ServerSpec(BaseModel):
@@ -19,12 +25,35 @@ class ServerSpec(BaseModel):
 
     Parameters
     ----------
+    mode
+        ``"synchronous"``: rounds, each with a deadline. ``"buffered"``: a device gets its next order when it has
+        answered the last one, and blocks are aggregated whenever enough updates have come.
     rounds, round_seconds
-        How many rounds there are, and how long after one the next begins.
+        How many rounds there are, and how long each lasts; together how long the run does. In buffered mode a round
+        is just so much time.
     deadline_seconds
-        Replies that come later than this after the start of their round are late; the whole round by default.
+        Synchronous: replies that come later than this after the start of their round are late; the whole round by
+        default.
+    interval_seconds
+        The least time between two orders to a device; by default ``round_seconds``. Synchronous rounds follow each
+        other so fast, or as soon as one is closed where that takes longer: then there are more than ``rounds``.
+    timeout_seconds
+        An order that is not answered for so long is given up for lost, and its device may get another; by default one
+        and a half rounds, in buffered mode three.
     fraction
-        The share of the available devices that get an order.
+        The share of the available devices that get an order; in buffered mode, that have one at a time.
+    over_selection
+        Synchronous: a round closes when all but this surplus are in, ``1 / (1 + over_selection)`` of those ordered
+        (Bonawitz et al. 2019, arXiv 1902.01046).
+    quorum
+        Synchronous: a round in which a smaller share of those ordered sends an update changes nothing.
+    buffer_size
+        Buffered: how many updates of a block are aggregated at a time.
+    staleness, staleness_a, staleness_b
+        Buffered: what an update is worth that was made from older weights, ``"constant"``, ``"hinge"`` or
+        ``"polynomial"``, and the parameters of these functions (`server.staleness`).
+    lr
+        The server's learning rate: the share of the way from the current weights to the aggregated ones.
     strategy
         ``"mean"``, weighted by samples, or a strategy of Flower by the name of its class, run block by block.
     strategy_options
@@ -33,10 +62,20 @@ class ServerSpec(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
+    mode: Literal["synchronous", "buffered"] = "synchronous"
     rounds: int = Field(default=60, ge=1, le=1_000_000)
     round_seconds: PositiveSeconds = 60.0
     deadline_seconds: PositiveSeconds = Field(default_factory=lambda earlier: float(earlier["round_seconds"]))
+    interval_seconds: PositiveSeconds = Field(default_factory=lambda earlier: float(earlier["round_seconds"]))
+    timeout_seconds: PositiveSeconds = Field(default_factory=_timeout)
     fraction: Share = 1.0
+    over_selection: float = Field(default=0.0, ge=0, le=100)
+    quorum: float = Field(default=0.0, ge=0, le=1)
+    buffer_size: int = Field(default=10, ge=1, le=1_000_000)
+    staleness: Staleness = "polynomial"
+    staleness_a: float = Field(default=0.5, ge=0, le=1e6)
+    staleness_b: float = Field(default=4.0, ge=0, le=1e6)
+    lr: float = Field(default=1.0, gt=0, le=1e3)
     strategy: Literal[
         "mean",
         "FedAvg",
@@ -59,6 +98,10 @@ class ServerSpec(BaseModel):
             text = f"deadline_seconds is {self.deadline_seconds:g}, but must be at most "
             text += f"the {self.round_seconds:g} of round_seconds"
             found.append(Problem(("deadline_seconds",), text))
+        if self.interval_seconds > self.round_seconds:
+            text = f"interval_seconds is {self.interval_seconds:g}, but must be at most "
+            text += f"the {self.round_seconds:g} of round_seconds"
+            found.append(Problem(("interval_seconds",), text))
         if self.strategy == "mean" and self.strategy_options:
             text = 'strategy_options are given, but the strategy "mean" has none: '
             text += "leave them out or name a strategy of Flower"
@@ -66,6 +109,11 @@ class ServerSpec(BaseModel):
         if found:
             raise Conflict(found)
         return self
+
+    @property
+    def duration_seconds(self) -> float:
+        """How long the run lasts, s."""
+        return self.rounds * self.round_seconds
 
     def to_config(self) -> dict[str, ConfigValue]:
         """Return the settings for Flower's run config, each key with ``server.`` before it."""

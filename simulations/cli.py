@@ -111,7 +111,7 @@ def _progress(scenario: Scenario) -> Iterator[Callable[[Round], None]]:
     )
     with Progress(*columns, console=console, expand=True, disable=not console.is_terminal) as bar:
         task = bar.add_task("", total=scenario.server.rounds, state="setting up")
-        yield lambda round_: bar.update(task, completed=round_.round, state=_state(round_))
+        yield lambda round_: bar.update(task, total=round_.rounds, completed=round_.round, state=_state(round_))
 
 
 def _state(round_: Round) -> str:

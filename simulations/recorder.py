@@ -14,7 +14,7 @@ from clients.budget import peak_bytes
 from fedtp.errors import DataError, ModelError
 from fedtp.measures import kappa, kappa_t, match_detections
 from fedtp.streaming.state import State
-from server.app import Round
+from server.round import Round
 from simulations.checkpoint import from_frame, to_frame
 from simulations.fleet import Errand
 from simulations.world import World
@@ -37,6 +37,7 @@ _DEVICES = {
     "dropped": pl.Int64,
     "unlabelled": pl.Int64,
     "label_delay_seconds": pl.Float64,
+    "staleness": pl.Float64,
     "bytes_up": pl.Int64,
     "bytes_down": pl.Int64,
     "joules": pl.Float64,
@@ -54,6 +55,8 @@ _ROUNDS = {
     "loss": pl.Float64,
     **dict.fromkeys(["drifts", "detections", "dropped", "unlabelled", "bytes_up", "bytes_down"], pl.Int64),
     "joules": pl.Float64,
+    "aggregations": pl.Float64,
+    "staleness": pl.Float64,
 }
 _EVENTS = {
     "device": pl.Int64,
@@ -92,6 +95,7 @@ class Recorder:
         self._last_label: dict[int, int] = {}
         self._same = 0
         self._label_delay = 0.0
+        self._until = 0.0
         self._window = DETECTION_WINDOW_ROUNDS * world.scenario.server.round_seconds
         self._drift_times = np.array(
             [change.at_seconds for line in world.timelines for change in line.changes], dtype=np.float64
@@ -102,8 +106,9 @@ class Recorder:
         self._errands.append(errand)
 
     def round(self, done: Round) -> None:
-        """Note a round when it has ended, with the orders that were sent in it."""
-        errands, self._errands = self._errands, []
+        """Note a round when it has ended, with the orders of which it is known what became of them."""
+        errands = [errand for errand in self._errands if (errand.node, errand.started) not in done.waiting]
+        self._errands = [errand for errand in self._errands if (errand.node, errand.started) in done.waiting]
         rows = [self._device_row(done, errand) for errand in errands]
         self._devices += rows
         self._score(errands)
@@ -114,8 +119,8 @@ class Recorder:
             (row_loss, n) for row_loss, n in zip(column["loss"], column["samples"], strict=True) if row_loss is not None
         ]
         learnt = sum(n for _, n in losses)
-        end = done.number * self._world.scenario.server.round_seconds
-        start = end - self._world.scenario.server.round_seconds
+        stale = [value for value in column["staleness"] if value is not None]
+        since, self._until = self._until, max(done.ended, done.started + self._world.scenario.server.interval_seconds)
         self._rounds.append(
             {
                 "round": done.number,
@@ -127,8 +132,10 @@ class Recorder:
                 "correct": correct,
                 "accuracy": correct / samples if samples else None,
                 "loss": sum(value * n for value, n in losses) / learnt if learnt else None,
-                "drifts": int(np.count_nonzero((self._drift_times >= start) & (self._drift_times < end))),
+                "drifts": int(np.count_nonzero((self._drift_times >= since) & (self._drift_times < self._until))),
                 **{name: sum(column[name]) for name in _SUMS},
+                "aggregations": done.aggregations,
+                "staleness": sum(stale) / len(stale) if stale else None,
             }
         )
 
@@ -192,6 +199,8 @@ class Recorder:
             "updates_by_block": {name: self._updates[name] for name in self._world.learner.sizes},
             "peak_bytes": max(self._peaks.values(), default=0),
             "backprop_peak_bytes": self._world.backprop_bytes(),
+            "aggregations": float(sum(row["aggregations"] for row in self._rounds)),
+            "staleness": self._staleness(),
             "refusals": dict(sorted(self._refusals.items())),
             "drifts_true": drifts,
             "drifts_detected": detected,
@@ -243,9 +252,15 @@ class Recorder:
         self._refusals = Counter(refusals)
         self._detections = {int(device): list(times) for device, times in detections.items()}
 
+    def _staleness(self) -> float | None:
+        """Return the mean staleness of the updates that were used."""
+        column = list(_DEVICES).index("staleness")
+        stale = [row[column] for row in self._devices if row[column] is not None]
+        return sum(stale) / len(stale) if stale else None
+
     def _device_row(self, done: Round, errand: Errand) -> tuple[Any, ...]:
         device, outcome = errand.device, errand.outcome
-        verdict = done.verdicts.get(errand.node) if errand.delivered else None
+        verdict = done.verdicts.get((errand.node, errand.started)) if errand.delivered else None
         arrived = errand.arrived if math.isfinite(errand.arrived) else None
         if verdict is None:
             status = "lost" if arrived is None else "late"
@@ -274,6 +289,7 @@ class Recorder:
             outcome.dropped,
             outcome.unlabelled,
             outcome.label_delay_seconds if outcome.samples else None,
+            verdict.staleness if verdict and status == "accepted" and math.isfinite(verdict.staleness) else None,
             errand.bytes_up,
             errand.bytes_down,
             errand.joules,

@@ -100,7 +100,7 @@ class Scenario(Table):
     @property
     def duration_seconds(self) -> float:
         """Virtual seconds from the start of the first round to the end of the last."""
-        return self.server.rounds * self.server.round_seconds
+        return self.server.duration_seconds
 
     @property
     def device_count(self) -> int:

@@ -13,7 +13,8 @@ import torch
 
 from clients.device import Device
 from fedtp.learner import learner_of
-from server.app import Round, make_server_app
+from server.app import make_server_app
+from server.round import Round
 from simulations.executors import Executor, InlineExecutor
 from simulations.fleet import FleetGrid
 from simulations.flower import make_context
@@ -30,7 +31,7 @@ class Progress:
     Parameters
     ----------
     round, rounds
-        Rounds that have ended, and that there are.
+        Rounds that have ended, and that there are at least.
     virtual_seconds
         The time in the simulated fleet.
     accuracy
@@ -108,7 +109,7 @@ def simulate(
             on_round(
                 Progress(
                     round=done.number,
-                    rounds=scenario.server.rounds,
+                    rounds=max(scenario.server.rounds, done.number),
                     virtual_seconds=done.ended,
                     accuracy=recorder.latest["accuracy"],
                     refused=recorder.total("refused"),

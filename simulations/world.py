@@ -123,8 +123,8 @@ class World:
     def stream(self, device: int) -> SimulatedStream:
         """Return a device's stream, from its beginning."""
         spec, seed = self.scenario.arrival, self.scenario.run.seed
-        # The first order finds what the other orders find: the samples of one round.
-        start = -self.scenario.server.round_seconds
+        # The first order finds what the other orders find: the samples of one interval between orders.
+        start = -self.scenario.server.interval_seconds
         return SimulatedStream(
             self.concepts,
             self._rows[device],

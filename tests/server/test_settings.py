@@ -4,7 +4,7 @@ import pytest
 from pydantic import ValidationError
 
 from fedtp.errors import ModelError
-from server.layerwise import aggregation_for
+from server.aggregation import aggregation_for
 from server.settings import ServerSpec
 
 
@@ -14,6 +14,16 @@ def test_settings_survive_the_run_config() -> None:
         round_seconds=20.0,
         deadline_seconds=15.0,
         fraction=0.5,
+        mode="buffered",
+        interval_seconds=5.0,
+        timeout_seconds=100.0,
+        over_selection=0.3,
+        quorum=0.5,
+        buffer_size=7,
+        staleness="hinge",
+        staleness_a=10.0,
+        staleness_b=2.0,
+        lr=0.5,
         strategy="FedTrimmedAvg",
         strategy_options={"beta": 0.25},
     )
@@ -25,6 +35,12 @@ def test_settings_survive_the_run_config() -> None:
 
 def test_the_deadline_is_the_end_of_the_round_unless_it_is_given() -> None:
     assert ServerSpec(round_seconds=25.0).deadline_seconds == 25.0
+
+
+@pytest.mark.parametrize(("mode", "rounds"), [("synchronous", 1.5), ("buffered", 3.0)])
+def test_the_interval_is_a_round_and_the_time_out_more(mode, rounds: float) -> None:
+    spec = ServerSpec(mode=mode, round_seconds=20.0)
+    assert (spec.interval_seconds, spec.timeout_seconds) == (20.0, 20.0 * rounds)
 
 
 @pytest.mark.parametrize(
@@ -41,6 +57,17 @@ def test_the_deadline_is_the_end_of_the_round_unless_it_is_given() -> None:
         {"strategy": "FedSomething"},
         {"strategy_options": {"beta": 0.1}},
         {"round": 3},
+        {"mode": "sometimes"},
+        {"interval_seconds": 61.0},
+        {"interval_seconds": 0.0},
+        {"timeout_seconds": 0.0},
+        {"over_selection": -0.1},
+        {"quorum": 1.1},
+        {"buffer_size": 0},
+        {"staleness": "linear"},
+        {"staleness_a": -1.0},
+        {"staleness_b": -1.0},
+        {"lr": 0.0},
     ],
 )
 def test_what_is_not_allowed_is_refused(settings: dict[str, object]) -> None:

@@ -10,8 +10,8 @@ import pytest
 
 from clients.training import Outcome
 from fedtp.measures import kappa
-from server.app import Round
-from server.layerwise import Verdict
+from server.round import Round
+from server.verdict import Verdict
 from simulations.drift import Change, Timeline
 from simulations.fleet import Errand
 from simulations.recorder import DETECTION_WINDOW_ROUNDS, Recorder
@@ -33,7 +33,7 @@ def world(*timelines: Timeline, devices: int = 4) -> SimpleNamespace:
         backprop_bytes=lambda: 400,
         timelines=lines,
         fleet=SimpleNamespace(classes=("mcu", "pi") * (devices // 2)),
-        scenario=SimpleNamespace(server=SimpleNamespace(round_seconds=60.0)),
+        scenario=SimpleNamespace(server=SimpleNamespace(round_seconds=60.0, interval_seconds=60.0)),
     )
 
 
@@ -71,7 +71,8 @@ def play(recorder: Recorder, number: int, errands: list[Errand], verdicts: dict[
         recorder.errand(one)
     start = 60.0 * (number - 1)
     nodes = tuple(one.node for one in errands)
-    recorder.round(Round(number, start, start + 50.0, nodes, verdicts, (), {}))
+    keyed = {(one.node, one.started): verdicts[one.node] for one in errands if one.node in verdicts}
+    recorder.round(Round(number, start, start + 50.0, nodes, keyed, (), {}))
 
 
 @pytest.fixture
@@ -249,3 +250,38 @@ def test_an_empty_run_has_empty_frames_of_the_same_columns(recorder: Recorder) -
 def test_totals_go_up_round_by_round(recorder: Recorder) -> None:
     assert [recorder.total(name) for name in ("orders", "refused", "detections")] == [6, 2, 2]
     assert recorder.latest["round"] == 2
+
+
+def test_an_order_that_may_still_be_answered_waits_for_its_round() -> None:
+    """In buffered mode: sent in one period, answered in the next."""
+    recorder = Recorder(world())
+    slow, quick = errand(1, outcome([0, 0], [0, 1]), started=10.0), errand(2, outcome([1], [1]), started=20.0)
+    again = errand(2, outcome([2], [2]), started=70.0)
+    recorder.errand(slow)
+    recorder.errand(quick)
+    fresh, stale = Verdict("accepted", staleness=0.0), Verdict("accepted", staleness=3.0)
+    waiting = frozenset({(1, 10.0)})
+    recorder.round(Round(1, 0.0, 60.0, (1, 2), {(2, 20.0): fresh}, (), {}, aggregations=0.0, waiting=waiting))
+    recorder.errand(again)
+    verdicts = {(1, 10.0): stale, (2, 70.0): fresh}
+    recorder.round(Round(2, 60.0, 120.0, (2,), verdicts, (), {}, aggregations=1.5))
+    rows = recorder.devices()
+    assert rows.select("round", "device", "started_seconds", "staleness").rows() == [
+        (1, 1, 20.0, 0.0),
+        (2, 0, 10.0, 3.0),
+        (2, 1, 70.0, 0.0),
+    ]
+    assert recorder.rounds().select("orders", "accepted", "samples", "staleness", "aggregations").rows() == [
+        (1, 1, 1, 0.0, 0.0),
+        (2, 2, 3, 1.5, 1.5),
+    ]
+    assert recorder.summary()["staleness"] == 1.0
+    assert recorder.summary()["aggregations"] == 1.5
+
+
+def test_a_drift_belongs_to_the_round_that_it_falls_in() -> None:
+    """Whether rounds begin on time, late, or as soon as the one before has ended."""
+    recorder = Recorder(world(Timeline("a", tuple(Change(t, "b") for t in (30.0, 59.0, 75.0, 95.0)))))
+    for number, (start, end) in enumerate([(0.0, 5.0), (60.0, 90.0), (90.0, 91.0)], 1):
+        recorder.round(Round(number, start, end, (), {}, (), {}))
+    assert recorder.rounds()["drifts"].to_list() == [2, 2, 0]

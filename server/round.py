@@ -1,0 +1,45 @@
+"""What happened in one round: what a schedule tells whoever listens."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from fedtp.blocks import Packed
+from server.mailbox import OrderKey
+from server.verdict import Verdict
+
+
+@dataclass(frozen=True)
+class Round:
+    """What happened in one round; in buffered mode, in one period of ``round_seconds``.
+
+    Parameters
+    ----------
+    number
+        From 1.
+    started, ended
+        When, s on the server's clock.
+    ordered
+        The nodes that got an order, in the order of sending.
+    verdicts
+        What became of the replies that came, by the order's node and time.
+    late
+        Nodes whose reply came after its order's round had been closed, and was left out.
+    weights
+        The weights after the round, packed by block.
+    aggregations
+        How many times a block was aggregated, divided by the number of blocks.
+    waiting
+        Orders that may still be answered in a later round: none in synchronous mode.
+    """
+
+    number: int
+    started: float
+    ended: float
+    ordered: tuple[int, ...]
+    verdicts: Mapping[OrderKey, Verdict]
+    late: tuple[int, ...]
+    weights: Mapping[str, Packed]
+    aggregations: float = 1.0
+    waiting: frozenset[OrderKey] = frozenset()
