@@ -3,10 +3,10 @@
 The scenario is `stragglers`: a fleet whose links differ by a factor of sixteen, under label skew. Each schedule is
 tuned on a seed of its own over 27 settings, for the time to 90 %; all tune the devices' learning rate, and further
 
-- deadline: one of 20 s, which the slowest 30 % of the devices miss. Rounds every 20 s, or as soon as one has closed, but
-  at least 5 or 10 s apart; and the server's learning rate.
-- over-selection: rounds that close when 70 % have answered, at least 5, 10 or 20 s apart; and the server's learning rate.
-- waiting: rounds that close when all have answered, at least 5, 10 or 20 s apart; and the server's learning rate.
+- deadline: one of 20 s, which the slowest 30 % of the devices miss. Rounds every 20 s, or as soon as one has closed
+  but at least 5 or 10 s apart; and the server's learning rate.
+- over-selection: rounds that close when 70 % have answered, at least 5, 10 or 20 s apart; and the server's rate.
+- waiting: rounds that close when all have answered, at least 5, 10 or 20 s apart; and the server's rate.
 - buffered: FedBuff; the least seconds between two orders to a device, and the size of the buffers.
 
 Accuracy is the global model's on held-out data of all classes. A target is reached when three evaluations in a row, one
