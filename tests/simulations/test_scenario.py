@@ -229,7 +229,7 @@ def test_not_toml(text: str, message: str) -> None:
         ),
         ("devices=[]", "devices is [], but must be a list of 1 to 10,000 entries"),
         ("devices=pi", 'devices is "pi", but must be a list'),
-        ("server=3", "server is 3, but must be a table with the keys rounds, round_seconds"),
+        ("server=3", "server is 3, but must be a table with the keys mode, rounds"),
         ("server.rounds=0", "server.rounds is 0, but must be a whole number from 1 to 1,000,000"),
         ("server.rounds=2000000", "server.rounds is 2000000, but must be"),
         ("server.rounds=3.0", "server.rounds is 3.0, but must be a whole number"),
