@@ -110,12 +110,12 @@ class DirectFeedback(BlockSGD):
 
         def visit(position: int, x: Tensor) -> Tensor:
             a, saved = self.chain.blocks[position].forward(x)
-            if position == last:
+            if position not in wanted:
+                return a
+            if position == last or self.method in ("dfa", "sdfa"):
                 waiting.append((position, a, saved))
-            elif position in wanted and self.method == "drtp":
+            elif self.method == "drtp":
                 self._teach(position, a, saved, target, weights, lengths)
-            elif position in wanted and self.method != "last":
-                waiting.append((position, a, saved))
             return a
 
         self.output = self.chain.traverse(x, lengths, visit)
@@ -123,8 +123,7 @@ class DirectFeedback(BlockSGD):
         if last in wanted:
             self._teach(last, *waiting.pop()[1:], error, weights, lengths)
         for position, a, saved in waiting:
-            if position != last:
-                self._teach(position, a, saved, error.sign() if self.method == "sdfa" else error, weights, lengths)
+            self._teach(position, a, saved, error.sign() if self.method == "sdfa" else error, weights, lengths)
         loss = value.mean(-1) if weights is None else torch.linalg.vecdot(value, weights)
         self.losses = {self.chain.blocks[-1].name: loss}
         return loss
