@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
+from pydantic import BaseModel, ValidationError
 
 from clients.budget import peak_bytes
 from fedtp.errors import DataError, ModelError
@@ -70,6 +71,18 @@ _EVENTS = {
 
 #: What a round adds up of its orders, beside samples.
 _SUMS = ("detections", "dropped", "unlabelled", "bytes_up", "bytes_down", "joules")
+
+
+class _Notes(BaseModel, extra="forbid", allow_inf_nan=False):
+    """What a recorder keeps beside tables, as JSON holds it."""
+
+    refusals: dict[str, int]
+    updates: dict[str, int]
+    peaks: list[tuple[tuple[str, ...], int]]
+    detections: dict[int, list[float]]
+    same: int
+    label_delay: float
+    until: float
 
 
 class Recorder:
@@ -209,9 +222,9 @@ class Recorder:
         }
 
     def state(self) -> State:
-        """Return all that was noted so far, between two rounds."""
+        """Return all that was noted so far, between two rounds that wait for each other."""
         if self._errands:
-            raise ModelError("a recorder can be saved between two rounds, and not within one")
+            raise ModelError("a recorder cannot be saved yet while orders are on their way")
         return State(
             {
                 "rounds": from_frame(self.rounds()),
@@ -219,12 +232,15 @@ class Recorder:
                 "confusion": self._confusion,
                 "last_label": np.array(list(self._last_label.items()), np.int64).reshape(-1, 2),
             },
-            {
-                "refusals": dict(self._refusals),
-                "detections": {str(device): times for device, times in self._detections.items()},
-                "same": self._same,
-                "label_delay": self._label_delay,
-            },
+            _Notes(
+                refusals=self._refusals,
+                updates=self._updates,
+                peaks=list(self._peaks.items()),
+                detections=self._detections,
+                same=self._same,
+                label_delay=self._label_delay,
+                until=self._until,
+            ).model_dump(mode="json"),
         )
 
     def load_state(self, state: State) -> None:
@@ -242,15 +258,15 @@ class Recorder:
             raise DataError(f"the confusion matrix is not one of {len(self._confusion)} classes")
         if labels is None or labels.dtype != np.int64 or labels.shape[1:] != (2,):
             raise DataError("the last labels are missing")
-        refusals, detections = state.record.get("refusals"), state.record.get("detections")
-        label_delay = state.record.get("label_delay")
-        if not (isinstance(refusals, dict) and isinstance(detections, dict) and isinstance(label_delay, float)):
-            raise DataError("refusals, detections or the delay of labels are missing")
-        self._same, self._label_delay = state.whole("same"), label_delay
+        try:
+            notes = _Notes.model_validate(state.record)
+        except ValidationError as error:
+            raise DataError(f"{error.error_count()} of its notes do not fit") from None
         self._rounds, self._devices = rounds.to_dicts(), devices.rows()
         self._confusion, self._last_label = confusion.copy(), dict(labels.tolist())
-        self._refusals = Counter(refusals)
-        self._detections = {int(device): list(times) for device, times in detections.items()}
+        self._refusals, self._updates = Counter(notes.refusals), Counter(notes.updates)
+        self._peaks, self._detections = dict(notes.peaks), notes.detections
+        self._same, self._label_delay, self._until = notes.same, notes.label_delay, notes.until
 
     def _staleness(self) -> float | None:
         """Return the mean staleness of the updates that were used."""

@@ -65,9 +65,10 @@ class Run:
         found = RunFolder(Path(folder))
         tensors, told = found.model()
         path = found.path / "model.safetensors"
-        if not all(told.get(key, "").isdecimal() for key in ("features", "classes")):
-            raise DataError(f"{path} does not say of how many features and classes it is")
-        learner = learner_for(found.scenario.learner, int(told["features"]), int(told["classes"]))
+        shape, classes = told.get("shape", "").split(","), told.get("classes", "")
+        if not all(number.isdecimal() for number in (*shape, classes)):
+            raise DataError(f"{path} does not say of what shape samples are, and how many classes there are")
+        learner = learner_for(found.scenario.learner, tuple(map(int, shape)), int(classes))
         if told.get("digest") != learner.digest:
             raise DataError(f"{path} is damaged: it is not the model of the scenario beside it")
         model = learner.network(learner.initial_weights())
@@ -123,7 +124,7 @@ class Run:
             metadata = {
                 "seed": str(self.learner.spec.seed),
                 "digest": self.learner.digest,
-                "features": str(self.learner.features),
+                "shape": ",".join(map(str, self.learner.shape)),
                 "classes": str(self.learner.classes),
                 "learner": self.learner.spec.model_dump_json(),
             }

@@ -85,6 +85,9 @@ def test_components_and_states_must_be_the_same(small) -> None:
         checkpoint.restore({"recorder": Recorder(world)})
     with pytest.raises(DataError, match="the checkpoint's recorder cannot be gone on with: a table is missing"):
         Checkpoint(small(), 1, {"recorder": State({})}).restore({"recorder": Recorder(world)})
+    whole = Recorder(world).state()
+    with pytest.raises(DataError, match="2 of its notes do not fit"):
+        Recorder(world).load_state(State(whole.arrays, {**whole.record, "same": "many", "other": 1}))
 
 
 def test_a_table_with_other_columns_is_refused() -> None:
@@ -137,7 +140,8 @@ def test_a_recorder_goes_on_as_if_nothing_had_happened(
 def test_all_that_a_recorder_knows_is_saved(small) -> None:
     """Whoever lets it remember more has to save that too, in `state` and `load_state`, and then name it here."""
     recorder = Recorder(World(small()))
-    saved = {"_rounds", "_devices", "_confusion", "_last_label", "_refusals", "_detections", "_same", "_label_delay"}
+    tables = {"_rounds", "_devices", "_confusion", "_last_label"}
+    notes = {"_refusals", "_updates", "_peaks", "_detections", "_same", "_label_delay", "_until"}
     of_the_world, within_a_round = {"_world", "_window", "_drift_times"}, {"_errands"}
-    assert vars(recorder).keys() == saved | of_the_world | within_a_round
+    assert vars(recorder).keys() == tables | notes | of_the_world | within_a_round
     assert isinstance(recorder, Part)

@@ -46,6 +46,11 @@ def test_it_is_what_was_saved(run: Run, saved: Path) -> None:
     assert loaded.report() == run.report()
 
 
+def test_a_convolutional_one_is_read_too(small, tmp_path: Path) -> None:
+    run = simulate(small("server.rounds=1", "learner.network=cnn", "learner.channels=[4]", "learner.readout=shared"))
+    assert Run.load(run.save(tmp_path / "run").parent).learner.digest == run.learner.digest
+
+
 def test_it_can_be_saved_again(saved: Path, tmp_path: Path) -> None:
     again = Run.load(saved).save(tmp_path / "again").parent
     assert RunFolder(again).model()[1] == RunFolder(saved).model()[1]
@@ -84,7 +89,7 @@ def _model(folder: Path, change: Callable[[dict], None], **metadata: str) -> Non
         (lambda f: (f / "model.safetensors").write_bytes(b"{}"), "model.safetensors is damaged"),
         (lambda f: _model(f, lambda t: t.pop("0.bias")), "model.safetensors is damaged"),
         (lambda f: _model(f, lambda t: None, digest="0"), "is not the model of the scenario beside it"),
-        (lambda f: _model(f, lambda t: None, classes="many"), "does not say of how many features and classes"),
+        (lambda f: _model(f, lambda t: None, classes="many"), "does not say of what shape samples are"),
     ],
 )
 def test_what_is_damaged_is_refused(folder: Path, spoil: Callable[[Path], object], message: str) -> None:

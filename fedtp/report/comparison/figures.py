@@ -53,6 +53,7 @@ FIGURES = (
     Figure("final_accuracy", "final accuracy", share, more_is_better=True, always=True),
     Figure("bytes_up", "bytes up", size),
     Figure("joules", "energy", work),
+    Figure("peak_bytes", "peak memory", size),
     Figure(
         "detected_share",
         "drifts detected",
@@ -66,6 +67,7 @@ FIGURES = (
     Figure("false_alarms", "false alarms", number),
     Figure("bytes_down", "bytes down", size),
     Figure("virtual_seconds", "virtual time", time),
+    Figure("staleness", "staleness", score),
     Figure("samples", "samples", number, more_is_better=None),
     Figure("samples_dropped", "samples dropped", number),
     Figure("samples_unlabelled", "samples unlabelled", number),
