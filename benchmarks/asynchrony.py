@@ -5,6 +5,7 @@ tuned on a seed of its own over 27 settings, for the time to 90 %; all tune the 
 
 - deadline: one of 20 s, which the slowest 30 % of the devices miss. Rounds every 20 s, or as soon as one has closed
   but at least 5 or 10 s apart; and the server's learning rate.
+- partial training: the same, with devices that train as many blocks as they can send by the deadline.
 - over-selection: rounds that close when 70 % have answered, at least 5, 10 or 20 s apart; and the server's rate.
 - waiting: rounds that close when all have answered, at least 5, 10 or 20 s apart; and the server's rate.
 - buffered: FedBuff; the least seconds between two orders to a device, and the size of the buffers.
@@ -13,7 +14,7 @@ Accuracy is the global model's on held-out data of all classes. A target is reac
 after every round or interval, are at least as high; its time is the first one's. Means over other seeds; a run that
 does not reach a target counts with its whole length, so that such a mean is a lower bound.
 
-    python benchmarks/asynchrony.py        ten minutes
+    python benchmarks/asynchrony.py        a quarter of an hour
 """
 
 from __future__ import annotations
@@ -43,6 +44,8 @@ SECONDS, CUT_OFF = 1200, 20
 RATES = (0.3, 1.0, 3.0)
 SERVER_RATES = [(f"server.lr={rate}",) for rate in (1.0, 1.5, 2.0)]
 BUFFERS = [(f"server.buffer_size={size}",) for size in (3, 5, 10)]
+#: Each of the five groups of devices trains what fits.
+EVERYTHING = tuple(f"devices.{group}.plan=everything" for group in range(5))
 
 
 def _intervals(*seconds: int) -> list[Settings]:
@@ -56,6 +59,7 @@ def _rounds_of(seconds: int) -> Settings:
 #: By schedule: ways to go from round to round, and what is tuned beside them.
 TRIED = {
     "deadline": ([(), *_intervals(5, 10)], SERVER_RATES),
+    "partial training": ([(*EVERYTHING, *pace) for pace in [(), *_intervals(5, 10)]], SERVER_RATES),
     "over-selection": ([("server.over_selection=0.43", *pace) for pace in _intervals(5, 10, 20)], SERVER_RATES),
     "waiting": ([(*_rounds_of(200), *pace) for pace in _intervals(5, 10, 20)], SERVER_RATES),
     "buffered": ([("server.mode=buffered", *_rounds_of(seconds)) for seconds in (5, 10, 20)], BUFFERS),

@@ -20,6 +20,10 @@ def _timeout(earlier: dict[str, Any]) -> float:
     return rounds * float(earlier["round_seconds"])
 
 
+def _deadline(earlier: dict[str, Any]) -> float:
+    return float(earlier[{"synchronous": "round_seconds", "buffered": "timeout_seconds"}[earlier["mode"]]])
+
+
 class ServerSpec(BaseModel):
     """What the server does.
 
@@ -31,15 +35,15 @@ class ServerSpec(BaseModel):
     rounds, round_seconds
         How many rounds there are, and how long each lasts; together how long the run does. In buffered mode a round
         is just so much time.
-    deadline_seconds
-        Synchronous: replies that come later than this after the start of their round are late; the whole round by
-        default.
     interval_seconds
         The least time between two orders to a device; by default ``round_seconds``. Synchronous rounds follow each
         other so fast, or as soon as one is closed where that takes longer: then there are more than ``rounds``.
     timeout_seconds
         An order that is not answered for so long is given up for lost, and its device may get another; by default one
         and a half rounds, in buffered mode three.
+    deadline_seconds
+        Devices and gateways answer by then if they can. Synchronous: replies that come later than this after the
+        start of their round are late; the whole round by default. Buffered: the time-out by default.
     fraction
         The share of the available devices that get an order; in buffered mode, that have one at a time.
     over_selection
@@ -65,9 +69,9 @@ class ServerSpec(BaseModel):
     mode: Literal["synchronous", "buffered"] = "synchronous"
     rounds: int = Field(default=60, ge=1, le=1_000_000)
     round_seconds: PositiveSeconds = 60.0
-    deadline_seconds: PositiveSeconds = Field(default_factory=lambda earlier: float(earlier["round_seconds"]))
     interval_seconds: PositiveSeconds = Field(default_factory=lambda earlier: float(earlier["round_seconds"]))
     timeout_seconds: PositiveSeconds = Field(default_factory=_timeout)
+    deadline_seconds: PositiveSeconds = Field(default_factory=_deadline)
     fraction: Share = 1.0
     over_selection: float = Field(default=0.0, ge=0, le=100)
     quorum: float = Field(default=0.0, ge=0, le=1)
@@ -94,7 +98,7 @@ class ServerSpec(BaseModel):
     @model_validator(mode="after")
     def _fits(self) -> Self:
         found = []
-        if self.deadline_seconds > self.round_seconds:
+        if self.mode == "synchronous" and self.deadline_seconds > self.round_seconds:
             text = f"deadline_seconds is {self.deadline_seconds:g}, but must be at most "
             text += f"the {self.round_seconds:g} of round_seconds"
             found.append(Problem(("deadline_seconds",), text))

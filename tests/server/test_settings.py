@@ -37,6 +37,12 @@ def test_the_deadline_is_the_end_of_the_round_unless_it_is_given() -> None:
     assert ServerSpec(round_seconds=25.0).deadline_seconds == 25.0
 
 
+def test_without_rounds_there_is_no_deadline_but_the_time_out() -> None:
+    assert ServerSpec(mode="buffered", round_seconds=25.0).deadline_seconds == 75.0
+    assert ServerSpec(mode="buffered", round_seconds=25.0, timeout_seconds=200.0).deadline_seconds == 200.0
+    assert ServerSpec(mode="buffered", round_seconds=25.0, deadline_seconds=30.0).deadline_seconds == 30.0
+
+
 @pytest.mark.parametrize(("mode", "rounds"), [("synchronous", 1.5), ("buffered", 3.0)])
 def test_the_interval_is_a_round_and_the_time_out_more(mode, rounds: float) -> None:
     spec = ServerSpec(mode=mode, round_seconds=20.0)
