@@ -15,7 +15,7 @@ from fedtp.errors import FedtpError, ModelError
 from fedtp.learner import learner_of
 from fedtp.loading import load_object
 from fedtp.run_config import ConfigValue
-from fedtp.wire import Order
+from fedtp.wire import Order, Report
 
 #: Opens a device's stream, given Flower's run config and node config in one.
 OpenStream = Callable[[Mapping[str, ConfigValue]], Stream]
@@ -64,8 +64,8 @@ def make_client_app(open_stream: OpenStream | None = None, open_budget: OpenBudg
             name: Device.resume(context.state, learner, opener(own), name, buffer, affords(own))
             for name, own in _devices(config).items()
         }
-        (done,) = carry_out([message], [list(devices.values())])
-        reply = answer(message, done)
+        (done,) = carry_out([read(message)], [list(devices.values())])
+        reply = answer(message, conclude(done))
         for name, device in devices.items():
             device.suspend(context.state, name)
         return reply
@@ -73,13 +73,21 @@ def make_client_app(open_stream: OpenStream | None = None, open_budget: OpenBudg
     return app
 
 
-def carry_out(messages: Sequence[Message], nodes: Sequence[Sequence[Device]]) -> list[list[Done]]:
+def read(message: Message) -> Order | FedtpError:
+    """Return the order in a message, or what is wrong with it."""
+    try:
+        return Order.from_records(message.content)
+    except FedtpError as error:
+        return error
+
+
+def carry_out(orders: Sequence[Order | FedtpError], nodes: Sequence[Sequence[Device]]) -> list[list[Done]]:
     """Carry out an order per node; all devices that can learn together do, whichever their node.
 
     Parameters
     ----------
-    messages
-        The orders.
+    orders
+        What each node was sent, as `read` returns it.
     nodes
         For each the devices of its node that take part.
 
@@ -88,15 +96,10 @@ def carry_out(messages: Sequence[Message], nodes: Sequence[Sequence[Device]]) ->
     list
         For each node what came of it on each of its devices.
     """
-    orders: dict[int, Order | FedtpError] = {}
-    done: list[list[Done]] = [[] for _ in messages]
+    done: list[list[Done]] = [[] for _ in orders]
     plans: list[Plan] = []
     places: list[tuple[int, int]] = []
-    for node, (message, devices) in enumerate(zip(messages, nodes, strict=True)):
-        # A server sends one and the same content to many: it is read once.
-        order = orders.get(id(message.content))
-        if order is None:
-            order = orders[id(message.content)] = _read(message)
+    for node, (order, devices) in enumerate(zip(orders, nodes, strict=True)):
         for position, device in enumerate(devices):
             try:
                 if isinstance(order, FedtpError):
@@ -113,20 +116,19 @@ def carry_out(messages: Sequence[Message], nodes: Sequence[Sequence[Device]]) ->
     return done
 
 
-def answer(message: Message, done: Sequence[Done]) -> Message:
-    """Return a node's reply: its report on what its devices could do, or an error that says why none could."""
+def conclude(done: Sequence[Done]) -> Report | str:
+    """Return a node's report on what its devices could do, or why none could do anything."""
     planned = [(item, outcome) for item, outcome in done if item is not None]
     if planned:
-        return Message(report(planned).to_records(), reply_to=message)
-    reason = done[0][1].error if done else "no device of this node took part"
-    return Message(Error(_CLIENT_APP_RAISED, reason), reply_to=message)
+        return report(planned)
+    return done[0][1].error if done else "no device of this node took part"
 
 
-def _read(message: Message) -> Order | FedtpError:
-    try:
-        return Order.from_records(message.content)
-    except FedtpError as error:
-        return error
+def answer(message: Message, result: Report | str) -> Message:
+    """Return a node's reply with its report, or with the error that there is none."""
+    if isinstance(result, str):
+        return Message(Error(_CLIENT_APP_RAISED, result), reply_to=message)
+    return Message(result.to_records(), reply_to=message)
 
 
 def _devices(config: Mapping[str, ConfigValue]) -> dict[str, dict[str, ConfigValue]]:

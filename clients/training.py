@@ -232,12 +232,16 @@ def report(done: Sequence[tuple[Plan, Outcome]]) -> Report:
 
 
 def _cohorts(plans: Sequence[Plan]) -> Iterable[tuple[Learner, list[int]]]:
-    """Group the plans with samples that can be carried out together: same learner, blocks and number of batches."""
-    groups: dict[tuple[int, tuple[str, ...], int], list[int]] = defaultdict(list)
+    """Group the plans with samples that can be carried out together: same learner, blocks and number of batches.
+
+    Those whose last batch is not full are a group of their own, so that a device learns the same, to the last bit, in
+    whatever company.
+    """
+    groups: dict[tuple[int, tuple[str, ...], int, bool], list[int]] = defaultdict(list)
     for index, item in enumerate(plans):
         if len(item.samples):
-            batches = -(-len(item.samples) // item.device.learner.spec.batch_size)
-            groups[id(item.device.learner), item.blocks, batches].append(index)
+            whole, rest = divmod(len(item.samples), item.device.learner.spec.batch_size)
+            groups[id(item.device.learner), item.blocks, whole + bool(rest), bool(rest)].append(index)
     for members in groups.values():
         learner = plans[members[0]].device.learner
         limit = max(1, _COHORT_BYTES // (4 * learner.numbers)) if learner.stacks else 1
@@ -310,9 +314,13 @@ def _work(learner: Learner, samples: Samples) -> float:
 
 
 def _batches(learner: Learner, plans: Sequence[Plan]) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
-    """Return inputs and labels, padded to one length, how many each plan has, and the time steps of sequences."""
+    """Return inputs and labels, filled up to whole batches, how many each plan has, and the time steps of sequences.
+
+    To whole ones, because how many samples the others have must not show.
+    """
     counts = [len(item.samples) for item in plans]
-    x = np.zeros((len(plans), max(counts), learner.features), np.float32)
+    width = -(-max(counts) // learner.spec.batch_size) * learner.spec.batch_size
+    x = np.zeros((len(plans), width, learner.features), np.float32)
     y = np.zeros(x.shape[:2], np.int64)
     steps = np.ones(x.shape[:2], np.int64)
     for row, (item, count) in enumerate(zip(plans, counts, strict=True)):

@@ -30,5 +30,8 @@ class WireError(FedtpError):
     """A message that does not hold what it must; `reason` is a short name for counting."""
 
     def __init__(self, reason: str, message: str) -> None:
-        super().__init__(message)
+        super().__init__(reason, message)
         self.reason = reason
+
+    def __str__(self) -> str:
+        return str(self.args[1])

@@ -56,6 +56,7 @@ def simulate(
     ] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Instead of the scenario's own seed.")] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="That PyTorch computes with.")] = None,
+    processes: Annotated[int | None, typer.Option(min=1, help="In which the devices learn.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON, and nothing else.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace an earlier run in the folder.")] = False,
 ) -> None:
@@ -63,7 +64,8 @@ def simulate(
 
     NAME_OR_FILE is a scenario that `fedtp scenarios` lists, or a TOML file of your own.
     """
-    overrides = [*(settings or []), *([] if threads is None else [f"run.threads={threads}"])]
+    asked = {"run.threads": threads, "run.processes": processes}
+    overrides = [*(settings or []), *(f"{key}={value}" for key, value in asked.items() if value is not None)]
     chosen = Scenario.load(scenario, overrides, seed)
     folder = out or Path("runs", f"{chosen.name}-{chosen.run.seed}")
     RUNS.check_target(folder, force)

@@ -5,17 +5,15 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 
 import torch
 
-from clients.device import Device
-from fedtp.learner import learner_of
 from server.app import make_server_app
 from server.round import Round
-from simulations.executors import Executor, InlineExecutor
+from simulations.executors import Executor, executor_for
 from simulations.fleet import FleetGrid
 from simulations.flower import make_context
 from simulations.recorder import Recorder
@@ -49,17 +47,11 @@ class Progress:
     detections: int
 
 
-def inline(world: World) -> Executor:
-    """Return the executor that learns in this process."""
-    learner, buffer = learner_of(world.run_config()), world.scenario.arrival.buffer
-    return InlineExecutor(lambda device: Device.new(learner, world.stream(device), buffer, world.budget(device)))
-
-
 def simulate(
     scenario: Scenario,
     on_round: Callable[[Progress], None] | None = None,
     *,
-    executor: Callable[[World], Executor] = inline,
+    executor: Callable[[World], Executor] = executor_for,
 ) -> Run:
     """Run a scenario: Flower's ServerApp and the devices' code, in virtual time, in this process.
 
@@ -70,7 +62,7 @@ def simulate(
     on_round
         Told after every round how far it has come.
     executor
-        Makes what does the devices' learning.
+        Makes what does the devices' learning; by default what the scenario asks for.
 
     Returns
     -------
@@ -92,9 +84,10 @@ def simulate(
     began = time.perf_counter()
     world = World(scenario)
     recorder = Recorder(world)
+    learning = executor(world)
     grid = FleetGrid(
         world.fleet,
-        executor(world),
+        learning,
         seed=scenario.run.seed,
         devices_per_node=scenario.run.devices_per_node,
         patience_seconds=scenario.server.deadline_seconds,
@@ -118,7 +111,7 @@ def simulate(
                 )
             )
 
-    with _threads(scenario.run.threads), _quiet_flower():
+    with closing(learning), _threads(scenario.run.threads), _quiet_flower():
         make_server_app(grid.clock, ended)(grid, make_context(world.run_config()))
         final = world.held_out_accuracy(weights, scenario.duration_seconds)
     events, *_ = recorder.events()

@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from clients.budget import Budget
+from clients.device import Device
 from fedtp.blocks import Packed
 from fedtp.data import load
 from fedtp.errors import ScenarioError
@@ -119,6 +120,10 @@ class World:
             "shape": ",".join(map(str, self.learner.shape)),
             "classes": self.learner.classes,
         }
+
+    def device(self, number: int) -> Device:
+        """Return a device that has seen nothing yet."""
+        return Device.new(self.learner, self.stream(number), self.scenario.arrival.buffer, self.budget(number))
 
     def stream(self, device: int) -> SimulatedStream:
         """Return a device's stream, from its beginning."""

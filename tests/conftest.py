@@ -14,10 +14,9 @@ from fedtp.data.stream import Samples
 from fedtp.learner import Learner, learner_for
 from fedtp.learner_spec import LearnerSpec
 from fedtp.wire import Order
-from simulations.executors import Devices, Executor
+from simulations.executors import Devices, Executor, InlineExecutor
 from simulations.flower import identify, number
 from simulations.scenario import Scenario
-from simulations.simulation import inline
 from simulations.world import World
 
 FEATURES, CLASSES = 6, 3
@@ -64,6 +63,9 @@ class Overheard:
         replies = self._executor.report(messages, devices)
         self._replied(replies)
         return replies
+
+    def close(self) -> None:
+        self._executor.close()
 
 
 class ScriptedStream:
@@ -153,7 +155,7 @@ def overhear() -> Callable[..., Callable[[World], Executor]]:
     """Make inline executors of which a test hears: ``learnt(messages, outcomes)`` and ``replied(replies)``."""
 
     def make(learnt: Callable = lambda *_: None, replied: Callable = lambda _: None) -> Callable[[World], Executor]:
-        return lambda world: Overheard(inline(world), learnt, replied)
+        return lambda world: Overheard(InlineExecutor(world.device), learnt, replied)
 
     return make
 

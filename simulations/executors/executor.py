@@ -31,3 +31,7 @@ class Executor(Protocol):
             For each those of the node's devices whose work gets through, at least one.
         """
         ...
+
+    def close(self) -> None:
+        """End what it started; it is of no use afterwards."""
+        ...

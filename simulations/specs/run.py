@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import Field
 
 from simulations.specs.table import Table
@@ -16,6 +18,10 @@ class RunSpec(Table):
         Everything random is drawn from it.
     threads
         That PyTorch computes with.
+    executor
+        What does the devices' learning: ``"inline"``, processes of this machine, or ``"ray"``, actors on a Ray cluster.
+    processes
+        How many of them; with 1, ``"inline"`` learns in the simulation's own process.
     devices_per_node
         With 1, each device answers the server itself. With more, so many are behind a gateway, which answers with
         their weighted mean.
@@ -23,4 +29,6 @@ class RunSpec(Table):
 
     seed: int = Field(default=1, ge=0, le=2**63 - 1)
     threads: int = Field(default=1, ge=1, le=1024)
+    executor: Literal["inline", "ray"] = "inline"
+    processes: int = Field(default=1, ge=1, le=1024)
     devices_per_node: int = Field(default=1, ge=1, le=1_000_000)

@@ -9,7 +9,7 @@ import pytest
 from flwr.app import Message, RecordDict
 from flwr.common.serde import context_from_proto, context_to_proto, message_from_proto, message_to_proto
 
-from clients.app import answer, carry_out, make_client_app
+from clients.app import answer, carry_out, conclude, make_client_app, read
 from clients.device import Device
 from fedtp.averaging import weighted_mean
 from fedtp.data import DataSet
@@ -68,8 +68,8 @@ def run_config(learner, buffer: int = 0) -> dict[str, bool | int | float | str]:
 
 def replies(messages: list[Message], devices: list[Device]) -> list[Message]:
     """What nodes of one device each answer."""
-    done = carry_out(messages, [[device] for device in devices])
-    return [answer(message, node) for message, node in zip(messages, done, strict=True)]
+    done = carry_out([read(message) for message in messages], [[device] for device in devices])
+    return [answer(message, conclude(node)) for message, node in zip(messages, done, strict=True)]
 
 
 class Apps:
@@ -143,7 +143,7 @@ def test_it_does_what_a_cohort_does(make_learner, make_open, send, settings) -> 
             assert (one.samples, one.correct, one.detections) == (many.samples, many.correct, many.detections)
             assert (one.examples, one.flops, one.digest) == (many.examples, many.flops, many.digest)
             np.testing.assert_allclose(one.loss, many.loss, rtol=1e-4)
-            device = devices[node] = inline._device(node - 1)
+            device = devices[node] = inline._shard.device(node - 1)
             resumed = apps.device(node, open_stream)
             assert resumed.stream.position == device.stream.position
             mine, other = device.inbox.to_arrays(), resumed.inbox.to_arrays()
@@ -305,8 +305,8 @@ def test_a_gateway_answers_with_its_devices_weighted_mean(make_learner, make_ord
 
     order = make_order(learner)
     alone = [Report.from_records(reply.content) for reply in replies([send(order)] * 4, devices())]
-    (done,) = carry_out([send(order)], [devices()])
-    together = Report.from_records(answer(send(order), done).content)
+    (done,) = carry_out([order], [devices()])
+    together = Report.from_records(answer(send(order), conclude(done)).content)
     for name in learner.sizes:
         expected = sum(r.examples[name] * r.weights[name] for r in alone if name in r.weights) / 43
         np.testing.assert_allclose(together.weights[name], expected, rtol=1e-4, atol=1e-6)
@@ -322,11 +322,11 @@ def test_a_gateway_answers_for_those_that_could_work(make_learner, make_order, s
     bad = samples(5)
     bad.x[:] = np.nan
     devices = [Device.new(learner, stream([take])) for take in (bad, samples(9))]
-    (done,) = carry_out([send(make_order(learner))], [devices])
+    (done,) = carry_out([make_order(learner)], [devices])
     assert [outcome.samples for _, outcome in done] == [0, 9]
     assert "stream must yield" in done[0][1].error
-    assert Report.from_records(answer(send(make_order(learner)), done).content).samples == 9
-    reply = answer(send(make_order(learner)), done[:1])
+    assert Report.from_records(answer(send(make_order(learner)), conclude(done)).content).samples == 9
+    reply = answer(send(make_order(learner)), conclude(done[:1]))
     assert "stream must yield" in reply.error.reason
 
 

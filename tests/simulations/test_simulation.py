@@ -461,6 +461,9 @@ class ClientApps:
     def report(self, messages, devices):
         return [self._replies[message.metadata.message_id] for message in messages]
 
+    def close(self):
+        pass
+
     def _call(self, message):
         node = message.metadata.dst_node_id
         own = {"partition-id": node - 1, "devices-per-node": self._per_node}
@@ -473,8 +476,8 @@ def client_apps(monkeypatch: pytest.MonkeyPatch) -> Callable[[World], Executor]:
     overheard: list[Done] = []
     carry_out = client_app.carry_out
 
-    def overhear(messages, nodes):
-        done = carry_out(messages, nodes)
+    def overhear(orders, nodes):
+        done = carry_out(orders, nodes)
         overheard.extend(itertools.chain.from_iterable(done))
         return done
 

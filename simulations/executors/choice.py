@@ -1,0 +1,27 @@
+"""The executor that a scenario asks for."""
+
+from __future__ import annotations
+
+from simulations.executors.executor import Executor
+from simulations.executors.inline import InlineExecutor
+from simulations.world import World
+
+
+def executor_for(world: World) -> Executor:
+    """Return the executor that a world's scenario asks for; whoever asks for it closes it.
+
+    Raises
+    ------
+    FedtpError
+        If Ray is asked for, and is not installed or not there.
+    """
+    scenario = world.scenario
+    if scenario.run.executor == "ray":
+        from simulations.executors.ray import RayExecutor
+
+        return RayExecutor(scenario.to_toml(), scenario.run.processes)
+    if scenario.run.processes > 1:
+        from simulations.executors.processes import ProcessExecutor
+
+        return ProcessExecutor(scenario.to_toml(), scenario.run.processes)
+    return InlineExecutor(world.device)
