@@ -9,6 +9,7 @@ from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
 from fedtp.learner import Learner, learner_of
+from fedtp.model_file import save_model
 from server.aggregation import aggregation_for
 from server.buffered import run_buffered
 from server.clock import Clock, SystemClock
@@ -31,6 +32,11 @@ def make_server_app(clock: Clock | None = None, on_round: Callable[[Round], None
         Where the server reads the time and waits; the computer's clock by default.
     on_round
         Called after every round.
+
+    Notes
+    -----
+    Where the run config names a file under ``model``, the weights after each round are written to it, see
+    `fedtp.model_file`.
     """
     app = ServerApp()
 
@@ -38,7 +44,14 @@ def make_server_app(clock: Clock | None = None, on_round: Callable[[Round], None
     def main(grid: Grid, context: Context) -> None:
         spec = ServerSpec.from_config(context.run_config)
         learner = learner_of(context.run_config)
-        run_schedule(grid, learner, spec, clock or SystemClock(), on_round or _log_round)
+        model = str(context.run_config.get("model", ""))
+
+        def ended(done: Round) -> None:
+            if model:
+                save_model(model, learner, done.weights)
+            (on_round or _log_round)(done)
+
+        run_schedule(grid, learner, spec, clock or SystemClock(), ended)
 
     return app
 

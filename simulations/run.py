@@ -10,11 +10,11 @@ from typing import Any
 
 import polars as pl
 import torch
-from safetensors.torch import save_file
 
 from fedtp.blocks import Chain, Packed
 from fedtp.errors import DataError
 from fedtp.learner import Learner, learner_for
+from fedtp.model_file import save_model
 from fedtp.report import FleetResults, fleet_report
 from simulations.results import RUNS
 from simulations.run_folder import RunFolder
@@ -121,13 +121,6 @@ class Run:
             self.devices.write_parquet(fresh / "devices.parquet")
             self.events.write_parquet(fresh / "events.parquet")
             (fresh / "summary.json").write_text(json.dumps(self.summary, indent=2) + "\n", encoding="utf-8")
-            metadata = {
-                "seed": str(self.learner.spec.seed),
-                "digest": self.learner.digest,
-                "shape": ",".join(map(str, self.learner.shape)),
-                "classes": str(self.learner.classes),
-                "learner": self.learner.spec.model_dump_json(),
-            }
-            save_file(self.state_dict(), fresh / "model.safetensors", metadata=metadata)
+            save_model(fresh / "model.safetensors", self.learner, self.weights)
             (fresh / "report.html").write_text(self.report(), encoding="utf-8")
         return folder / "report.html"
