@@ -19,6 +19,7 @@ from fedtp.baselines import Backprop, DirectFeedback, FeedbackAlignment
 from fedtp.blocks import Chain, Packed
 from fedtp.errors import ModelError
 from fedtp.learner_spec import LearnerSpec
+from fedtp.losses import CrossEntropy
 from fedtp.models import cnn, mlp, recurrent
 from fedtp.optimizer import GRID, TPSGD
 from fedtp.pretrained import load_pretrained
@@ -128,13 +129,13 @@ class Learner:
     def optimizer(self, model: nn.Sequential) -> Optimizer:
         """Return the optimizer of the spec for `model`, which may be a stack of devices."""
         spec = self.spec
-        sgd: Any = {"lr": spec.lr, "momentum": spec.momentum, "weight_decay": spec.weight_decay}
+        loss = CrossEntropy(label_smoothing=spec.label_smoothing) if spec.label_smoothing else spec.loss
+        sgd: Any = {"loss": loss, "lr": spec.lr, "momentum": spec.momentum, "weight_decay": spec.weight_decay}
         match spec.method:
             case "tpsgd":
                 return TPSGD(
                     model,
                     seed=spec.seed,
-                    loss=spec.loss,
                     space=spec.space,
                     projection=spec.projection,
                     readout="fixed" if spec.readout == "fixed" else "learnt",
@@ -142,11 +143,11 @@ class Learner:
                     **sgd,
                 )
             case "backprop":
-                return Backprop(model, loss=spec.loss, **sgd)
+                return Backprop(model, **sgd)
             case "fa":
-                return FeedbackAlignment(model, seed=spec.seed, loss=spec.loss, **sgd)
+                return FeedbackAlignment(model, seed=spec.seed, **sgd)
             case method:
-                return DirectFeedback(model, method=method, seed=spec.seed, loss=spec.loss, **sgd)
+                return DirectFeedback(model, method=method, seed=spec.seed, **sgd)
 
     def readouts(self, optimizer: Optimizer) -> dict[str, list[Tensor]]:
         """Return, live, the readout that learns with each block of a model: one, or none in the list."""

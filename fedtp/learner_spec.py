@@ -35,6 +35,9 @@ class LearnerSpec(BaseModel):
         After each hidden layer; recurrent networks have that of their cell.
     loss
         What a block's output is compared by.
+    label_smoothing
+        Share of a label that is spread over all classes (cross-entropy). It keeps a device from learning the few
+        samples of an order by heart (docs/findings.md).
     space
         Where a hidden block is compared with the label: in ``"label"`` space or in ``"target"`` space, which
         cross-entropy does not have: it compares with labels.
@@ -88,6 +91,7 @@ class LearnerSpec(BaseModel):
     loss: Literal["squared", "absolute", "huber", "cosine", "cross-entropy", "binary-cross-entropy", "hinge"] = (
         "cross-entropy"
     )
+    label_smoothing: float = Field(default=0.0, ge=0, lt=1)
     space: Literal["label", "target"] = "label"
     projection: Literal["normal", "uniform", "sign", "orthogonal"] = "normal"
     readout: Literal["fixed", "learnt", "shared"] = "fixed"
@@ -106,7 +110,7 @@ class LearnerSpec(BaseModel):
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
-        found = [*self._bad_network(), *self._bad_space(), *self._bad_method()]
+        found = [*self._bad_network(), *self._bad_loss(), *self._bad_method()]
         if found:
             raise Conflict(found)
         return self
@@ -130,7 +134,7 @@ class LearnerSpec(BaseModel):
             text = f'activation is "{self.activation}", but a recurrent network has that of its cell: leave it out'
             yield Problem(("activation",), text)
 
-    def _bad_space(self) -> Iterator[Problem]:
+    def _bad_loss(self) -> Iterator[Problem]:
         if self.space == "target" and self.method != "tpsgd":
             text = (
                 f'space is "target", but method is "{self.method}", which compares with labels: choose space = "label"'
@@ -139,6 +143,13 @@ class LearnerSpec(BaseModel):
         elif self.space == "target" and self.loss in ("cross-entropy", "binary-cross-entropy", "hinge"):
             text = f'space is "target", but the loss "{self.loss}" compares with labels: choose '
             yield Problem(("space",), text + 'space = "label", or the loss "squared" or "absolute"')
+
+        if self.label_smoothing and self.loss != "cross-entropy":
+            text = (
+                f'label_smoothing is {self.label_smoothing:g}, but loss is "{self.loss}": '
+                'leave it out, or choose "cross-entropy"'
+            )
+            yield Problem(("label_smoothing",), text)
 
     def _bad_method(self) -> Iterator[Problem]:
         if self.readout != "fixed" and (self.method != "tpsgd" or self.space != "label"):

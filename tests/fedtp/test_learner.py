@@ -58,6 +58,16 @@ def test_operations_are_those_of_the_products(adaptor: str, readout: str) -> Non
     assert learner.flops() == learner.flops(tuple(matrices))
 
 
+@pytest.mark.parametrize("method", ["tpsgd", "backprop", "fa", "dfa", "drtp", "last"])
+@pytest.mark.parametrize("smoothing", [0.0, 0.3])
+def test_labels_are_smoothed_by_every_method(method: str, smoothing: float) -> None:
+    x, y = torch.randn(4, FEATURES, generator=torch.Generator().manual_seed(0)), torch.tensor([0, 1, 2, 0])
+    learner = make(method=method, label_smoothing=smoothing)
+    model = learner.network(learner.initial_weights())
+    expected = torch.nn.functional.cross_entropy(model(x), y, label_smoothing=smoothing).detach()
+    torch.testing.assert_close(learner.optimizer(model).step(x, y), expected)
+
+
 def test_a_copy_of_what_a_device_begins_with() -> None:
     learner = make(readout="learnt")
     for of in (learner.initial, learner.initial_weights):

@@ -1,3 +1,4 @@
+from collections import ChainMap
 from typing import get_args
 
 import pytest
@@ -33,6 +34,11 @@ def networks() -> st.SearchStrategy[dict[str, object]]:
     return mlps | cnns | recurrents
 
 
+def losses() -> st.SearchStrategy[dict[str, object]]:
+    smoothed = st.fixed_dictionaries({"label_smoothing": st.floats(0, 1, exclude_max=True)})
+    return smoothed | st.fixed_dictionaries({"loss": choices("loss")})
+
+
 def methods() -> st.SearchStrategy[dict[str, str]]:
     pairs = st.fixed_dictionaries({"method": choices("method"), "adaptor": choices("adaptor")})
     return pairs.filter(lambda pair: pair != {"method": "fa", "adaptor": "low-rank"})
@@ -40,7 +46,6 @@ def methods() -> st.SearchStrategy[dict[str, str]]:
 
 others = st.fixed_dictionaries(
     {
-        "loss": choices("loss"),
         "projection": choices("projection"),
         "pretrained": st.none() | st.text(min_size=1),
         "adaptor_size": st.integers(1, 65_536),
@@ -55,7 +60,7 @@ others = st.fixed_dictionaries(
         "seed": st.integers(0, 2**63 - 1),
     }
 )
-specs = st.builds(lambda network, method, rest: LearnerSpec(**network, **method, **rest), networks(), methods(), others)
+specs = st.builds(lambda *parts: LearnerSpec(**dict(ChainMap(*parts))), networks(), methods(), losses(), others)
 
 
 @given(specs, st.sampled_from(["learner.", "", "a.b."]))
@@ -95,6 +100,7 @@ def test_no_hidden_layer() -> None:
             '"last"; did you mean "tpsgd"?',
         ),
         ("space", "target", 'learner.space is "target", but the loss "cross-entropy" compares with labels'),
+        ("label_smoothing", 1.0, "learner.label_smoothing is 1.0, but must be a finite number, at least 0 and below 1"),
         ("readout", "learned", 'learner.readout is "learned", but must be "fixed", "learnt" or "shared"'),
         ("adaptor", "lora", 'learner.adaptor is "lora", but must be "none", "scale-shift", "bottleneck" or "low-rank"'),
         ("adaptor_size", 0, "learner.adaptor_size is 0, but must be a whole number from 1 to 65,536"),
@@ -136,6 +142,10 @@ def test_a_readout_learns_only_where_blocks_are_read_out(readout: str) -> None:
         ({"network": "cnn", "channels": 8, "kernel": 4}, "kernel is 4, but must be odd, to keep the size of a picture"),
         ({"network": "cnn", "channels": 8, "cell": "rnn"}, 'cell is "rnn", but network is "cnn": leave it out'),
         ({"method": "dfa", "space": "target", "loss": "squared"}, 'space is "target", but method is "dfa"'),
+        (
+            {"label_smoothing": 0.1, "loss": "hinge"},
+            'label_smoothing is 0.1, but loss is "hinge": leave it out, or choose "cross-entropy"',
+        ),
         ({"method": "fa", "adaptor": "low-rank"}, 'adaptor is "low-rank", but method is "fa", which has no feedback'),
     ],
 )
