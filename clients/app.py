@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from flwr.app import Context, Error, Message
 from flwr.clientapp import ClientApp
 
+from clients.adaptation import AdaptationSpec
 from clients.budget import Budget
 from clients.device import Device
 from clients.training import Outcome, Plan, learn, plan, report
@@ -58,10 +59,10 @@ def make_client_app(open_stream: OpenStream | None = None, open_budget: OpenBudg
         opener = open_stream or load_object(str(config.get("stream", "")), "stream")
         named = config.get("budget")
         affords = open_budget or (load_object(str(named), "budget") if named else Budget.from_config)
-        learner = learner_of(config)
+        learner, adaptation = learner_of(config), AdaptationSpec.from_config(config)
         buffer = int(config.get("buffer", 0))
         devices = {
-            name: Device.resume(context.state, learner, opener(own), name, buffer, affords(own))
+            name: Device.resume(context.state, learner, opener(own), name, buffer, affords(own), adaptation)
             for name, own in _devices(config).items()
         }
         (done,) = carry_out([read(message)], [list(devices.values())])

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from flwr.app import Array, ArrayRecord, ConfigRecord, RecordDict
 
+from clients.adaptation import AS_USUAL, Adaptation, AdaptationSpec, Treatment
 from clients.budget import Budget
 from clients.inbox import Inbox
 from fedtp.blocks import Packed
@@ -19,6 +20,7 @@ from fedtp.learner import Learner
 from fedtp.wire import pack_array, unpack_array
 
 _NO_LIMITS = Budget()
+_NO_ADAPTATION = AdaptationSpec()
 
 
 @dataclass
@@ -42,6 +44,8 @@ class Device:
         The samples that wait for their labels, and how many it can keep.
     budget
         What it can afford for an order.
+    adaptation
+        What it does about drift, or None.
     """
 
     learner: Learner
@@ -51,9 +55,17 @@ class Device:
     detector: Any | None = None
     inbox: Inbox = field(default_factory=Inbox)
     budget: Budget = _NO_LIMITS
+    adaptation: Adaptation | None = None
 
     @classmethod
-    def new(cls, learner: Learner, stream: Stream, buffer: int = 0, budget: Budget = _NO_LIMITS) -> Device:
+    def new(
+        cls,
+        learner: Learner,
+        stream: Stream,
+        buffer: int = 0,
+        budget: Budget = _NO_LIMITS,
+        adaptation: AdaptationSpec = _NO_ADAPTATION,
+    ) -> Device:
         """Return a device that has seen nothing yet and has the fleet's initial model.
 
         Parameters
@@ -64,9 +76,18 @@ class Device:
             How many samples it can keep between orders; 0: any number.
         budget
             What it can afford for an order.
+        adaptation
+            What it does about drift.
         """
         detector = make_detector(learner.spec.detector, clock=1)
-        return cls(learner, stream, learner.initial(), {}, detector, Inbox(buffer), budget)
+        return cls(learner, stream, learner.initial(), {}, detector, Inbox(buffer), budget, Adaptation.of(adaptation))
+
+    def take_over(self, weights: Mapping[str, Packed]) -> Treatment:
+        """Take over what the server sends as the device's adaptation will have it; return how to learn then."""
+        if self.adaptation is not None:
+            return self.adaptation.receive(self, weights)
+        self.receive(weights)
+        return AS_USUAL
 
     def receive(self, weights: Mapping[str, Packed]) -> None:
         """Take over what the server sends of each block; a readout that does not travel stays as it is."""
@@ -85,6 +106,8 @@ class Device:
         state[f"{name}-weights"] = _arrays(self.weights)
         state[f"{name}-momentum"] = _arrays(self.momentum)
         state[f"{name}-inbox"] = ArrayRecord({key: Array(kept) for key, kept in self.inbox.to_arrays().items()})
+        if self.adaptation is not None:
+            state[f"{name}-adaptation"], state[f"{name}-samples"] = self.adaptation.suspend()
 
     @classmethod
     def resume(
@@ -95,11 +118,15 @@ class Device:
         name: str = "device",
         buffer: int = 0,
         budget: Budget = _NO_LIMITS,
+        adaptation: AdaptationSpec = _NO_ADAPTATION,
     ) -> Device:
         """Return the device that `suspend` wrote, or a new one where nothing was written."""
         kept = state.get(name)
         if kept is None:
-            return cls.new(learner, stream, buffer, budget)
+            return cls.new(learner, stream, buffer, budget, adaptation)
+        adapting = Adaptation.of(adaptation)
+        if adapting is not None and f"{name}-adaptation" in state:
+            adapting.resume(state[f"{name}-adaptation"], state[f"{name}-samples"])
         stream.position = int(kept["position"])
         return cls(
             learner,
@@ -110,6 +137,7 @@ class Device:
             pickle.loads(kept["detector"]),
             Inbox.from_arrays(buffer, {key: kept.numpy() for key, kept in state[f"{name}-inbox"].items()}),
             budget,
+            adapting,
         )
 
 

@@ -18,6 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from clients.adaptation import AS_USUAL, Treatment
 from clients.budget import Choice, work_flops
 from clients.device import Device
 from clients.inbox import Delivery
@@ -51,6 +52,8 @@ class Plan:
         Names of the blocks that it will train.
     trainable
         Names of those that it could, if it leaves the choice to the server.
+    treatment
+        What it does besides, since it has drifted.
     """
 
     device: Device
@@ -58,6 +61,21 @@ class Plan:
     delivery: Delivery
     blocks: tuple[str, ...]
     trainable: tuple[str, ...] = ()
+    treatment: Treatment = AS_USUAL
+
+    @property
+    def paces(self) -> dict[str, float]:
+        """What the learning rates of blocks are multiplied with, by name: by the server's word and the device's."""
+        paces = dict(zip(self.order.blocks, self.order.paces, strict=False))
+        for name, factor in self.treatment.paces.items():
+            paces[name] = paces.get(name, 1.0) * factor
+        return paces
+
+    @property
+    def rehearsed(self) -> tuple[str, ...]:
+        """Names of the blocks that learn again from samples that were learnt before; none in most orders."""
+        treatment = self.treatment
+        return tuple(name for name in treatment.blocks if name in self.blocks) if treatment.passes else ()
 
     @property
     def samples(self) -> Samples:
@@ -144,12 +162,14 @@ def plan(order: Order, device: Device) -> Plan:
     arrived = device.stream.take(order.now)
     _check_samples(arrived, learner)
     delivery = device.inbox.take(arrived, order.now)
-    device.receive(order.weights)
+    treatment = device.take_over(order.weights)
     freeze = learner.spec.freeze_after_seconds
     frozen = freeze is not None and order.now >= freeze
     work = _work(learner, delivery.samples)
-    choice = Choice() if frozen or not work else device.budget.choose(learner, order, work)
-    return Plan(device, order, delivery, choice.blocks, choice.trainable)
+    # What is gone over again takes its time as well.
+    again = treatment.passes / learner.spec.epochs
+    choice = Choice() if frozen or not work else device.budget.choose(learner, order, work + again)
+    return Plan(device, order, delivery, choice.blocks, choice.trainable, treatment)
 
 
 def _check_samples(samples: Samples, learner: Learner) -> None:
@@ -183,7 +203,7 @@ def learn(plans: Sequence[Plan]) -> list[Outcome]:
 def _predict_unlabelled(plans: Sequence[Plan]) -> None:
     """Predict the inputs whose labels are yet to come, by the models as they were sent."""
     first_looks = [
-        replace(item, delivery=Delivery(item.delivery.unlabelled), blocks=())
+        replace(item, delivery=Delivery(item.delivery.unlabelled), blocks=(), treatment=AS_USUAL)
         for item in plans
         if item.delivery.unlabelled is not None
     ]
@@ -191,7 +211,7 @@ def _predict_unlabelled(plans: Sequence[Plan]) -> None:
         looking = [first_looks[i] for i in chunk]
         cohort = _cohort(learner, len(looking))
         cohort.load({name: _gather([item.device.weights[name] for item in looking]) for name in learner.held})
-        x, y, counts, steps = _batches(learner, looking)
+        x, y, counts, steps = _batches(learner, [item.samples for item in looking])
         predicted, _ = cohort.learn(x, y, counts, (), steps)
         for row, item in enumerate(looking):
             item.device.inbox.note(item.samples, predicted[row, : counts[row]].numpy())
@@ -232,16 +252,18 @@ def report(done: Sequence[tuple[Plan, Outcome]]) -> Report:
 
 
 def _cohorts(plans: Sequence[Plan]) -> Iterable[tuple[Learner, list[int]]]:
-    """Group the plans with samples that can be carried out together: same learner, blocks and number of batches.
+    """Group the plans with samples that can be carried out together: same learner, blocks, paces and batches.
 
     Those whose last batch is not full are a group of their own, so that a device learns the same, to the last bit, in
     whatever company.
     """
-    groups: dict[tuple[int, tuple[str, ...], int, bool], list[int]] = defaultdict(list)
+    groups: dict[tuple[object, ...], list[int]] = defaultdict(list)
     for index, item in enumerate(plans):
         if len(item.samples):
-            whole, rest = divmod(len(item.samples), item.device.learner.spec.batch_size)
-            groups[id(item.device.learner), item.blocks, whole + bool(rest), bool(rest)].append(index)
+            size = item.device.learner.spec.batch_size
+            whole, rest = divmod(len(item.samples), size)
+            key = id(item.device.learner), item.blocks, whole, bool(rest), item.order.paces
+            groups[*key, item.treatment.kind(size)].append(index)
     for members in groups.values():
         learner = plans[members[0]].device.learner
         limit = max(1, _COHORT_BYTES // (4 * learner.numbers)) if learner.stacks else 1
@@ -257,8 +279,16 @@ def _learn_together(learner: Learner, plans: Sequence[Plan]) -> list[Outcome]:
     if momentum:
         zeros = {name: np.zeros(size, np.float32) for name, size in learner.held.items()}
         cohort.load_momentum({name: np.stack([d.momentum.get(name, zeros[name]) for d in devices]) for name in zeros})
-    x, y, samples, steps = _batches(learner, plans)
+    paces, rehearsed = plans[0].paces, plans[0].rehearsed
+    if paces:
+        cohort.pace(paces)
+    if rehearsed:
+        x, y, samples, steps = _batches(learner, [item.treatment.again or item.samples for item in plans])
+        cohort.learn(x, y, samples, rehearsed, steps, epochs=plans[0].treatment.epochs)
+    x, y, samples, steps = _batches(learner, [item.samples for item in plans])
     answers = cohort.learn(x, y, samples, blocks, steps)
+    if paces:
+        cohort.pace({})
     predicted, loss = (tensor.numpy() for tensor in answers)
     counts = samples.numpy()
     for row, item in enumerate(plans):
@@ -275,19 +305,27 @@ def _learn_together(learner: Learner, plans: Sequence[Plan]) -> list[Outcome]:
             if buffers is not None:
                 device.momentum[name] = buffers[row]
     rows = zip(plans, counts.tolist(), correct.tolist(), loss.tolist(), strict=True)
-    return [
-        _outcome(
-            item,
-            labels=item.samples.y,
-            predicted=predicted[row, :count],
-            correct=right,
-            loss=mean,
-            detections=detect(item.device.detector, wrong[row, :count].tolist()),
-            blocks=blocks,
-            flops=work_flops(learner, _work(learner, item.samples), blocks),
+    outcomes = []
+    for row, (item, count, right, mean) in enumerate(rows):
+        errors, device = wrong[row, :count], item.device
+        found = detect(device.detector, errors.tolist())
+        spent = work_flops(learner, _work(learner, item.samples), blocks)
+        if device.adaptation is not None:
+            device.adaptation.learnt(item.samples, errors, found)
+            spent += item.treatment.flops(learner, rehearsed)
+        outcomes.append(
+            _outcome(
+                item,
+                labels=item.samples.y,
+                predicted=predicted[row, :count],
+                correct=right,
+                loss=mean,
+                detections=found,
+                blocks=blocks,
+                flops=spent,
+            )
         )
-        for row, (item, count, right, mean) in enumerate(rows)
-    ]
+    return outcomes
 
 
 def _outcome(item: Plan, flops: float = 0.0, **came: Any) -> Outcome:
@@ -313,19 +351,19 @@ def _work(learner: Learner, samples: Samples) -> float:
     return float(samples.lengths.sum() / learner.shape[0])
 
 
-def _batches(learner: Learner, plans: Sequence[Plan]) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
-    """Return inputs and labels, filled up to whole batches, how many each plan has, and the time steps of sequences.
+def _batches(learner: Learner, given: Sequence[Samples]) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+    """Return devices' inputs and labels, filled up to whole batches, how many each has, and the steps of sequences.
 
     To whole ones, because how many samples the others have must not show.
     """
-    counts = [len(item.samples) for item in plans]
+    counts = [len(samples) for samples in given]
     width = -(-max(counts) // learner.spec.batch_size) * learner.spec.batch_size
-    x = np.zeros((len(plans), width, learner.features), np.float32)
+    x = np.zeros((len(given), width, learner.features), np.float32)
     y = np.zeros(x.shape[:2], np.int64)
     steps = np.ones(x.shape[:2], np.int64)
-    for row, (item, count) in enumerate(zip(plans, counts, strict=True)):
-        x[row, :count], y[row, :count] = item.samples.x, item.samples.y
-        steps[row, :count] = learner.shape[0] if item.samples.lengths is None else item.samples.lengths
+    for row, (samples, count) in enumerate(zip(given, counts, strict=True)):
+        x[row, :count], y[row, :count] = samples.x, samples.y
+        steps[row, :count] = learner.shape[0] if samples.lengths is None else samples.lengths
     lengths = torch.from_numpy(steps) if learner.sequential else None
     return torch.from_numpy(x), torch.from_numpy(y), torch.tensor(counts), lengths
 

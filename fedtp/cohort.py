@@ -120,8 +120,43 @@ class Cohort:
         parts += [state[found.parameters[0]]["readout_momentum"] for _ in self._readouts[block]]
         return self._rows(found.join(parts))
 
+    def pace(self, factors: Mapping[str, float]) -> None:
+        """Multiply the learning rate of blocks; those that are not named learn as usual."""
+        for block, group in zip(self.chain, self.optimizer.param_groups, strict=True):
+            group["lr"] = self.learner.spec.lr * factors.get(block.name, 1.0)
+
+    def answers(self, x: Tensor) -> Tensor:
+        """Return the class that each block names, hidden blocks by way of their readouts.
+
+        Parameters
+        ----------
+        x
+            Samples, ``[devices, samples, features]``.
+
+        Returns
+        -------
+        Tensor
+            Class indices, ``[devices, samples, blocks]``.
+
+        Raises
+        ------
+        ModelError
+            If blocks do not answer by themselves (`fedtp.learner.Learner.reads_blocks`).
+        """
+        if not isinstance(self.optimizer, TPSGD):
+            raise ModelError("Only blocks that learn by tpSGD answer by themselves.")
+        x = x.unflatten(-1, self.learner.input_shape)
+        return self.optimizer.answers(x) if self.chain.devices else self.optimizer.answers(x[0])[None]
+
     def learn(
-        self, x: Tensor, y: Tensor, counts: Tensor, blocks: Collection[str], lengths: Tensor | None = None
+        self,
+        x: Tensor,
+        y: Tensor,
+        counts: Tensor,
+        blocks: Collection[str],
+        lengths: Tensor | None = None,
+        *,
+        epochs: int | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Predict every sample, then learn from it, batch by batch.
 
@@ -139,6 +174,8 @@ class Cohort:
         lengths
             Of sequences: how many time steps of each are no padding, ``[devices, samples]``, at least one; all by
             default.
+        epochs
+            How often the samples are gone over; as often as the learner's settings say by default.
 
         Returns
         -------
@@ -153,7 +190,7 @@ class Cohort:
         x = x.unflatten(-1, self.learner.input_shape)
         predicted = torch.zeros_like(y)
         loss = torch.zeros(len(y))
-        for epoch in range(self.learner.spec.epochs):
+        for epoch in range(self.learner.spec.epochs if epochs is None else epochs):
             for start in range(0, y.shape[1], batch_size):
                 batch = slice(start, start + batch_size)
                 inputs, labels, mask = x[:, batch], y[:, batch], real[:, batch]

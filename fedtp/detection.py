@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
+import numpy as np
+from numpy.typing import ArrayLike
+
 from fedtp.errors import ModelError
 
 #: The detectors by name.
@@ -65,3 +68,35 @@ def detect(detector: Any | None, errors: Iterable[bool]) -> list[int]:
     if detector is None:
         return []
     return [position for position, error in enumerate(errors) if worsened(detector, error)]
+
+
+def onset(errors: ArrayLike, least: int = 10) -> int:
+    """Return how many of the latest samples are of the new concept, at a moment at which a drift was flagged.
+
+    It is the split of the samples in two after which the errors have risen most, in standard errors (the CUSUM
+    estimate of a change point).
+
+    Parameters
+    ----------
+    errors
+        Whether each sample was predicted wrongly, oldest first, ``[samples]``.
+    least
+        No fewer are taken for a new concept, where there are as many.
+
+    Notes
+    -----
+    Page, *A test for a change in a parameter occurring at an unknown point*, Biometrika 42, 1955.
+
+    Examples
+    --------
+    >>> onset([False] * 40 + [True, False, True] * 5)
+    15
+    """
+    wrong = np.asarray(errors, np.float64)
+    count = len(wrong)
+    if count <= least:
+        return count
+    new = np.arange(least, count)
+    late = np.cumsum(wrong[::-1])[new - 1]
+    rise = late / new - (wrong.sum() - late) / (count - new)
+    return int(new[(rise * np.sqrt(new * (count - new) / count)).argmax()])

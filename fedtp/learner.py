@@ -103,6 +103,11 @@ class Learner:
         """Whether some blocks can be trained without the others: not where errors pass from block to block."""
         return self.spec.method not in ("backprop", "fa")
 
+    @property
+    def reads_blocks(self) -> bool:
+        """Whether each block answers by itself, so that one can tell which of them are wrong (`Cohort.answers`)."""
+        return self.spec.method == "tpsgd" and self.spec.space == "label" and not self.sequential
+
     @cached_property
     def numbers(self) -> int:
         """How many numbers a device's copy of the network and its readouts are, what is frozen included."""

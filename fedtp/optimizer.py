@@ -413,6 +413,36 @@ class TPSGD(BlockSGD):
                 self._readout(block, block.parameters[0].new_empty(*[1] * axes, features), axes)
         return {block.name: self.state[block.parameters[0]]["readout"] for block in hidden}
 
+    @torch.no_grad()
+    def answers(self, x: Tensor) -> Tensor:
+        """Return the class that each block names for some samples, hidden blocks by way of their readouts.
+
+        Parameters
+        ----------
+        x
+            ``[batch, ...]``, or ``[devices, batch, ...]`` for a stack of devices.
+
+        Returns
+        -------
+        Tensor
+            ``[..., batch, blocks]``, class indices.
+
+        Raises
+        ------
+        ModelError
+            In target space, where no block is read out, and of a model with a recurrent layer.
+        """
+        if self.space == "target" or self.chain.recurrent:
+            raise ModelError("Blocks are read in label space only, and not over time.")
+        axes = 2 if self.chain.devices else 1
+        a, named = self.chain.enter(x), []
+        for block in self.chain:
+            a, saved = block.forward(a)
+            last = block is self.chain.blocks[-1]
+            maps = a if last else block.maps(a, saved)
+            named.append((a.flatten(axes) if last else self._readout(block, maps, axes).read(maps, axes)).argmax(-1))
+        return torch.stack(named, -1)
+
     def _memory(self, position: int, learning: Tensor) -> Tensor:
         if isinstance(learning, nn.Parameter):
             return self._momentum(learning)

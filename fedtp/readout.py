@@ -79,6 +79,10 @@ class Readout:
         matrix = self.matrix
         return matrix.shape[-1] == features and matrix.dtype == like.dtype and matrix.device == like.device
 
+    def read(self, a: Tensor, axes: int) -> Tensor:
+        """Return the logits that a block's output stands for, ``[..., batch, classes]``, with `axes` leading axes."""
+        return pooled(a, axes, self.grid) @ self.matrix.mT
+
     def compare(self, a: Tensor, target: Tensor) -> tuple[Tensor, Tensor, Descent | None]:
         """Compare a block's output with the label.
 

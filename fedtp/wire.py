@@ -49,6 +49,8 @@ class Order:
         The blocks' current weights, packed. A block that is absent stays as the device has it.
     blocks
         Names of the blocks to train; empty to predict only.
+    paces
+        For each of them what its learning rate is multiplied with; empty if all learn as usual.
     """
 
     round: int
@@ -56,6 +58,7 @@ class Order:
     digest: str
     weights: Mapping[str, Packed]
     blocks: tuple[str, ...]
+    paces: tuple[float, ...] = ()
 
     @cached_property
     def numbers(self) -> int:
@@ -74,6 +77,7 @@ class Order:
                         "now": float(self.now),
                         "digest": self.digest,
                         "blocks": list(self.blocks),
+                        "paces": list(self.paces),
                     }
                 ),
             }
@@ -91,16 +95,20 @@ class Order:
         config = _record(records, "order", ConfigRecord)
         _check_version(config)
         _check_no_more(records, "record", "order", "weights")
-        _check_no_more(config, "key", "version", "round", "now", "digest", "blocks")
+        _check_no_more(config, "key", "version", "round", "now", "digest", "blocks", "paces")
         number, now = _value(config, "round", int), _value(config, "now", float)
         if number < 1 or not math.isfinite(now):
             raise WireError("counts", f"impossible: round {number} at {now} s")
+        blocks, paces = tuple(_list(config, "blocks", str)), tuple(_list(config, "paces", float))
+        if len(paces) not in (0, len(blocks)) or not all(0 < pace < math.inf for pace in paces):
+            raise WireError("paces", f"impossible paces {_short(list(paces))} for {len(blocks)} blocks")
         return cls(
             round=number,
             now=now,
             digest=_value(config, "digest", str),
             weights=_weights(records),
-            blocks=tuple(_list(config, "blocks", str)),
+            blocks=blocks,
+            paces=paces,
         )
 
 

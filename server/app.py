@@ -14,6 +14,7 @@ from server.aggregation import aggregation_for
 from server.buffered import run_buffered
 from server.clock import Clock, SystemClock
 from server.layerwise import LayerwiseStrategy
+from server.reactions import NO_REACTIONS, ReactionSpec
 from server.round import Round
 from server.settings import ServerSpec
 from server.synchronous import run_synchronous
@@ -43,7 +44,7 @@ def make_server_app(clock: Clock | None = None, on_round: Callable[[Round], None
     @app.main()
     def main(grid: Grid, context: Context) -> None:
         spec = ServerSpec.from_config(context.run_config)
-        learner = learner_of(context.run_config)
+        learner, reactions = learner_of(context.run_config), ReactionSpec.from_config(context.run_config)
         model = str(context.run_config.get("model", ""))
 
         def ended(done: Round) -> None:
@@ -51,17 +52,22 @@ def make_server_app(clock: Clock | None = None, on_round: Callable[[Round], None
                 save_model(model, learner, done.weights)
             (on_round or _log_round)(done)
 
-        run_schedule(grid, learner, spec, clock or SystemClock(), ended)
+        run_schedule(grid, learner, spec, clock or SystemClock(), ended, reactions)
 
     return app
 
 
 def run_schedule(
-    grid: Grid, learner: Learner, spec: ServerSpec, clock: Clock, on_round: Callable[[Round], None]
+    grid: Grid,
+    learner: Learner,
+    spec: ServerSpec,
+    clock: Clock,
+    on_round: Callable[[Round], None],
+    reactions: ReactionSpec = NO_REACTIONS,
 ) -> None:
     """Train by the schedule that the settings name."""
     aggregation = aggregation_for(spec.strategy, spec.strategy_options)
-    strategy = LayerwiseStrategy(learner, aggregation, lr=spec.lr)
+    strategy = LayerwiseStrategy(learner, aggregation, lr=spec.lr, reactions=reactions)
     schedule = {"synchronous": run_synchronous, "buffered": run_buffered}[spec.mode]
     schedule(grid, strategy, spec, clock, on_round)
 

@@ -20,6 +20,7 @@ from fedtp.wire import Order
 from server.aggregation import Aggregation, weighted_mean
 from server.assignment import Assignment
 from server.mailbox import Sent
+from server.reactions import NO_REACTIONS, Reactions, ReactionSpec
 from server.validation import check_update
 from server.verdict import Verdict
 
@@ -41,6 +42,8 @@ class LayerwiseStrategy:
         Makes the aggregation of one block.
     lr
         The share of the way that the weights go from where they are to what was aggregated.
+    reactions
+        What is done about drift.
 
     Attributes
     ----------
@@ -48,10 +51,17 @@ class LayerwiseStrategy:
         The current weights, packed by block. An array that is there is never written to again.
     versions
         How often each block has been aggregated.
+    reactions
+        Which nodes have drifted of late, and what follows from it.
     """
 
     def __init__(
-        self, learner: Learner, aggregation: Callable[[], Aggregation] = lambda: weighted_mean, *, lr: float = 1.0
+        self,
+        learner: Learner,
+        aggregation: Callable[[], Aggregation] = lambda: weighted_mean,
+        *,
+        lr: float = 1.0,
+        reactions: ReactionSpec = NO_REACTIONS,
     ) -> None:
         self.learner = learner
         self.weights: dict[str, Packed] = learner.initial_weights()
@@ -59,6 +69,7 @@ class LayerwiseStrategy:
         self._aggregations = {name: aggregation() for name in self.weights}
         self._lr = lr
         self._assignment = Assignment(self.weights)
+        self.reactions = Reactions(reactions, self.weights)
 
     @property
     def version(self) -> float:
@@ -77,10 +88,16 @@ class LayerwiseStrategy:
         now
             The time, s.
         """
+        for name, packed in self.reactions.begun_anew(number).items():
+            self.weights[name] = packed
+            self.versions[name] += 1
         assigned = self._assignment.choose(nodes)
         weights, versions = dict(self.weights), dict(self.versions)
         orders = {
-            blocks: Order(number, float(now), self.learner.digest, weights, blocks) for blocks in set(assigned.values())
+            blocks: Order(
+                number, float(now), self.learner.digest, weights, blocks, self.reactions.paces(blocks, number)
+            )
+            for blocks in set(assigned.values())
         }
         return [Sent(node, orders[assigned[node]], versions) for node in nodes]
 
@@ -92,6 +109,7 @@ class LayerwiseStrategy:
             log.warning("round %d: refused the update of node %d: %s", sent.order.round, sent.node, error)
             return Verdict("refused", error.reason, str(error))
         self._assignment.note(sent.node, report)
+        self.reactions.note(sent.node, sent.order.round, report.detections)
         if not report.samples:
             return Verdict("empty", report=report)
         stale = [self.versions[name] - sent.versions[name] for name in report.weights]

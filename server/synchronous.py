@@ -34,7 +34,13 @@ def run_synchronous(
         late = [sent.node for sent, _ in mailbox.receive()]
         mailbox.give_up(started - spec.timeout_seconds)
         idle = set(grid.get_node_ids()) - mailbox.busy
-        chosen = choose(idle, max(1, round(spec.fraction * len(idle))), strategy.learner.spec.seed, number)
+        chosen = choose(
+            idle,
+            max(1, round(spec.fraction * len(idle))),
+            strategy.learner.spec.seed,
+            number,
+            first=strategy.reactions.first(number),
+        )
         mailbox.send(strategy.orders(chosen, number, started))
         verdicts, too_late = _collect(mailbox, strategy, spec, number, len(chosen), clock)
         late += too_late

@@ -18,6 +18,7 @@ from fedtp.streaming.state import State
 from server.round import Round
 from simulations.checkpoint import from_frame, to_frame
 from simulations.fleet import Errand
+from simulations.recovery import recoveries
 from simulations.world import World
 
 #: A drift counts as detected if a detection follows on that device within so many rounds.
@@ -188,7 +189,8 @@ class Recorder:
 
     def summary(self) -> dict[str, Any]:
         """Return the totals that a run's summary holds."""
-        _, drifts, detected, false_alarms = self.events()
+        events, drifts, detected, false_alarms = self.events()
+        recovered = recoveries(self.devices(), events)
         samples, correct = self.total("samples"), self.total("correct")
         return {
             "prequential_accuracy": correct / samples if samples else None,
@@ -218,6 +220,8 @@ class Recorder:
             "drifts_true": drifts,
             "drifts_detected": detected,
             "false_alarms": false_alarms,
+            "recovery_samples": sum(one.samples for one in recovered) / len(recovered) if recovered else None,
+            "recovered_share": sum(one.recovered for one in recovered) / len(recovered) if recovered else None,
             "detection_window_seconds": self._window,
         }
 

@@ -21,7 +21,16 @@ from server.settings import ServerSpec
 from simulations.overrides import apply
 from simulations.places import Places
 from simulations.scenario_file import find, parse, read, shipped, unusable
-from simulations.specs import ArrivalSpec, DataSpec, DeviceSpec, DriftMatrixSpec, DriftSpec, PartitionSpec, RunSpec
+from simulations.specs import (
+    AdaptationTable,
+    ArrivalSpec,
+    DataSpec,
+    DeviceSpec,
+    DriftMatrixSpec,
+    DriftSpec,
+    PartitionSpec,
+    RunSpec,
+)
 from simulations.specs.devices import MOST_DEVICES
 from simulations.specs.table import Table, or_conflict
 
@@ -52,7 +61,7 @@ class Scenario(Table):
         One line for lists and reports.
     description
         What it shows, in a few lines.
-    run, data, partition, arrival, learner, server
+    run, data, partition, arrival, learner, server, adaptation
         The tables of those names.
     concepts
         Concepts by name. Where `data.initial` is not given, ``"initial"`` is the data as it is.
@@ -95,6 +104,7 @@ class Scenario(Table):
     drift_matrix: DriftMatrixSpec | None = None
     learner: LearnerSpec = Field(default=LearnerSpec(), validate_default=True)
     server: ServerSpec = ServerSpec()
+    adaptation: AdaptationTable = AdaptationTable()
     devices: Annotated[tuple[DeviceSpec, ...], Strict(False)] = Field(min_length=1, max_length=10_000)
 
     @property
@@ -195,6 +205,7 @@ class Scenario(Table):
                 *self._bad_concepts(),
                 *self._bad_drifts(),
                 *self._bad_learner(),
+                *self._bad_adaptation(),
                 *self._bad_devices(),
                 *self._bad_gateways(),
             ],
@@ -232,6 +243,25 @@ class Scenario(Table):
     def _bad_learner(self) -> Iterator[Problem]:
         if self.learner.freeze_after_seconds is not None:
             yield from self._after_end(("learner", "freeze_after_seconds"), self.learner.freeze_after_seconds)
+
+    def _bad_adaptation(self) -> Iterator[Problem]:
+        devices, server = self.adaptation, self.adaptation.server
+        chosen: list[tuple[KeyPath, str]] = [
+            (("adaptation", "policy"), devices.policy),
+            (("adaptation", "server", "reaction"), server.reaction),
+        ]
+        for path, value in chosen:
+            if value != "none" and self.learner.detector == "none":
+                text = f'{dotted(path)} is {literal(value)}, but learner.detector is "none", so no drift is ever seen'
+                yield Problem(path, f"{text}: choose a detector")
+        if devices.blocks == "moved" and (self.learner.method != "tpsgd" or self.learner.space != "label"):
+            text = (
+                'adaptation.blocks is "moved", but only blocks that learn by tpSGD in label space answer by themselves'
+            )
+            yield Problem(("adaptation", "blocks"), f'{text}: choose "all" or "last"')
+        if server.reaction == "participation" and self.server.fraction == 1:
+            text = 'adaptation.server.reaction is "participation", but server.fraction is 1, so all devices take part'
+            yield Problem(("adaptation", "server", "reaction"), f"{text}: make it less")
 
     def _after_end(self, path: KeyPath, seconds: float) -> Iterator[Problem]:
         if seconds >= self.duration_seconds:

@@ -116,6 +116,7 @@ class World:
         return {
             **self.scenario.learner.to_config(),
             **self.scenario.server.to_config(),
+            **self.scenario.adaptation.to_config(),
             "buffer": self.scenario.arrival.buffer,
             "shape": ",".join(map(str, self.learner.shape)),
             "classes": self.learner.classes,
@@ -123,7 +124,10 @@ class World:
 
     def device(self, number: int) -> Device:
         """Return a device that has seen nothing yet."""
-        return Device.new(self.learner, self.stream(number), self.scenario.arrival.buffer, self.budget(number))
+        scenario = self.scenario
+        return Device.new(
+            self.learner, self.stream(number), scenario.arrival.buffer, self.budget(number), scenario.adaptation
+        )
 
     def stream(self, device: int) -> SimulatedStream:
         """Return a device's stream, from its beginning."""

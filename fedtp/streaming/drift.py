@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from river import base
 
+from fedtp.attribution import moved, reread_classes
 from fedtp.detection import worsened
 from fedtp.errors import DataError, ModelError
 from fedtp.streaming.detector_codecs import decode, encode
@@ -29,8 +30,6 @@ RECENT = 100
 LONG = 1000
 #: The least samples that are taken for a new concept.
 LEAST = 10
-#: A hidden block has moved if its loss rose at least by this share of the rise at the last block.
-MOVED = 0.4
 #: The least deviation of losses that a rise is divided by: without it, one error would be a rise without bounds.
 _LEAST_DEVIATION = 0.05
 
@@ -66,7 +65,7 @@ class DriftReport:
 
     def moved(self, block: str) -> bool:
         """Whether the loss of a block rose, measured by the rise at the last one."""
-        return _moved(self.blocks[block], list(self.blocks.values())[-1])
+        return moved(self.blocks[block], list(self.blocks.values())[-1])
 
 
 class DriftWatch:
@@ -195,27 +194,12 @@ class DriftWatch:
         rows = recent[-since:]
         losses = self._losses(rows).mean(0)
         for hidden in range(len(losses) - 1):
-            reread = _reread_classes if self.classes else _reread_values
+            reread = reread_classes if self.classes else _reread_values
             losses[hidden] = min(losses[hidden], reread(rows[:, 2 + hidden], rows[:, 1]))
         deviations = np.sqrt(np.maximum(self.squares - self.usual**2, _LEAST_DEVIATION**2))[1:]
         rises = ((losses - self.usual[1:]) / deviations).tolist()
-        first = next(block for block, rise in enumerate(rises) if block == len(rises) - 1 or _moved(rise, rises[-1]))
+        first = next(block for block, rise in enumerate(rises) if block == len(rises) - 1 or moved(rise, rises[-1]))
         return DriftReport(self.samples, since, dict(zip(self.blocks, rises, strict=True)), self.blocks[first])
-
-
-def _moved(rise: float, last: float) -> bool:
-    return rise > 0.0 and rise >= MOVED * last
-
-
-def _reread_classes(answers: Vector, labels: Vector) -> float:
-    """Return how many answers are wrong if each is read as the label that goes with it most often in the others."""
-    classes, places = np.unique(np.concatenate([answers, labels]), return_inverse=True)
-    read, meant = np.split(places, 2)
-    together = np.zeros((len(classes), len(classes)))
-    np.add.at(together, (read, meant), 1.0)
-    others = together[read]
-    others[np.arange(len(read)), meant] -= 1.0  # who names an answer by its own label is never wrong
-    return float((others.argmax(1) != meant).mean())
 
 
 def _reread_values(answers: Vector, values: Vector) -> float:

@@ -8,6 +8,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from fedtp.cohort import Cohort
 from fedtp.errors import ModelError
 from fedtp.learner import Learner, learner_for, learner_of
 from fedtp.learner_spec import LearnerSpec
@@ -214,3 +215,36 @@ def test_a_network_begins_with_the_pretrained_weights(tmp_path: Path) -> None:
 def test_a_bottleneck_needs_a_hidden_layer() -> None:
     with pytest.raises(ModelError, match="no layer that a bottleneck adaptor fits"):
         make(hidden=(), adaptor="bottleneck")
+
+
+@pytest.mark.parametrize("readout", ["fixed", "learnt", "shared"])
+@pytest.mark.parametrize("devices", [1, 3])
+def test_each_block_answers_by_itself(readout: str, devices: int) -> None:
+    learner = make(readout=readout, hidden=(HIDDEN, 4))
+    rng = np.random.default_rng(0)
+    held = {name: rng.normal(size=(devices, size)).astype(np.float32) for name, size in learner.held.items()}
+    x = rng.normal(size=(devices, 50, FEATURES)).astype(np.float32)
+    cohort = Cohort(learner, devices)
+    cohort.load(held)
+    named = cohort.answers(torch.from_numpy(x)).numpy()
+    assert named.shape == (devices, 50, 3)
+    for device in range(devices):
+        own = {name: packed[device] for name, packed in held.items()}
+        model = learner.network(own)
+        with torch.no_grad():
+            hidden = model[:2](torch.from_numpy(x[device])).numpy()
+            last = model(torch.from_numpy(x[device])).argmax(1).numpy()
+        np.testing.assert_array_equal(named[device, :, 2], last)
+        if readout == "fixed":
+            matrix = cohort.optimizer.projection.rows("0", HIDDEN)
+        else:
+            matrix = own["0"][-CLASSES * HIDDEN :].reshape(CLASSES, HIDDEN)
+        np.testing.assert_array_equal(named[device, :, 0], (hidden @ matrix.T).argmax(1))
+
+
+@pytest.mark.parametrize("settings", [{"method": "backprop"}, {"space": "target", "loss": "squared"}])
+def test_blocks_that_learn_without_readouts_do_not_answer(settings: dict[str, Any]) -> None:
+    learner = make(**settings)
+    assert not learner.reads_blocks
+    with pytest.raises(ModelError, match=r"label space|by tpSGD"):
+        Cohort(learner, 1).answers(torch.zeros(1, 1, FEATURES))

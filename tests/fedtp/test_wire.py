@@ -48,13 +48,15 @@ def reports(draw: st.DrawFn) -> Report:
     )
 
 
+paces = st.floats(1e-3, 1e3)
 orders = st.builds(
     Order,
     round=st.integers(1, 2**60),
     now=seconds,
     digest=names,
     weights=st.dictionaries(names, vectors, max_size=4),
-    blocks=st.lists(names, max_size=4).map(tuple),
+    blocks=st.lists(names, min_size=2, max_size=2).map(tuple),
+    paces=st.just(()) | st.tuples(paces, paces),
 )
 
 
@@ -84,7 +86,7 @@ def test_orders_come_back_as_they_were(order: Order, sent: bool) -> None:
     records = order.to_records()
     found = Order.from_records(over_the_wire(records) if sent else records)
     assert_same_arrays(order.weights, found.weights)
-    for name in ("round", "now", "digest", "blocks"):
+    for name in ("round", "now", "digest", "blocks", "paces"):
         assert getattr(found, name) == getattr(order, name)
 
 
@@ -368,3 +370,12 @@ def test_no_projection_is_sent() -> None:
         rows = optimizer.projection.rows(name, features)
         for row in [*rows, *(rows / math.sqrt(features)), *rows.T]:
             assert row.astype(np.float32).tobytes() not in sent
+
+
+@pytest.mark.parametrize(
+    "paces", [[1.0], [1.0, 0.0], [1.0, -2.0], [1.0, math.nan], [1.0, math.inf], [1.0, 1.0, 1.0], [1, 1]]
+)
+def test_paces_are_one_for_each_block(paces: list[float]) -> None:
+    records = honest_order()
+    put(records["order"], "paces", paces)
+    refused(Order.from_records, records)

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from fedtp.wire import Report
 from server.layerwise import LayerwiseStrategy
 from server.mailbox import Sent
+from server.reactions import ReactionSpec
 
 
 @pytest.fixture
@@ -48,6 +49,31 @@ def test_an_order_stays_as_it_was_sent(strategy: LayerwiseStrategy) -> None:
     assert sent.versions == {"0": 0, "2": 0}
     assert strategy.versions == {"0": 0, "2": 1}
     assert strategy.version == 0.5
+
+
+def answered(strategy: LayerwiseStrategy, send, number: int, detections: int) -> Sent:
+    (sent,) = strategy.orders([4], number, 60.0 * number)
+    weights = {name: np.full(size, 0.5, np.float32) for name, size in strategy.learner.sizes.items()}
+    report = Report(strategy.learner.digest, weights, dict.fromkeys(weights, 5), 5, 4, 0.5, detections, 1.0)
+    assert strategy.judge(sent, reply_with(report, send, sent)).status == "accepted"
+    strategy.aggregate({name: [(packed, 5)] for name, packed in weights.items()})
+    return sent
+
+
+def test_what_devices_report_of_drift_comes_back_in_the_next_order(make_learner, send) -> None:
+    spec = ReactionSpec(reaction="boost", factor=3.0, blocks="last")
+    strategy = LayerwiseStrategy(make_learner(), reactions=spec)
+    paces = [answered(strategy, send, number, detections=1).order.paces for number in (1, 2)]
+    assert paces == [(), (1.0, 3.0)]
+
+
+def test_a_reset_replaces_what_was_averaged(make_learner, send) -> None:
+    strategy = LayerwiseStrategy(make_learner(), reactions=ReactionSpec(reaction="reset", blocks="last"))
+    answered(strategy, send, 1, detections=1)
+    (sent,) = strategy.orders([4], 2, 120.0)
+    np.testing.assert_array_equal(sent.order.weights["2"], strategy.learner.initial_weights()["2"])
+    assert set(sent.order.weights["0"]) == {np.float32(0.5)}
+    assert strategy.versions == {"0": 1, "2": 2}
 
 
 # --- Verdicts -------------------------------------------------------------------------------------------------------

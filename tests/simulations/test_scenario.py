@@ -623,3 +623,26 @@ def test_any_setting_fits_or_is_refused_in_words(overrides: list[str]) -> None:
 @given(st.text(max_size=60))
 def test_any_text_is_refused_in_words(text: str) -> None:
     assert refusal(text=text)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        (["adaptation.policy=boost"], "adaptation.policy"),
+        (["adaptation.policy=reset", "learner.detector=none"], 'learner.detector is "none"'),
+        (["adaptation.server.reaction=boost", "learner.detector=none"], "adaptation.server.reaction"),
+        (["adaptation.policy=reset", "adaptation.blocks=moved", "learner.method=backprop"], "answer by themselves"),
+        (["adaptation.server.reaction=participation"], "server.fraction is 1"),
+    ],
+)
+def test_an_adaptation_that_could_do_nothing_is_refused(overrides: list[str], words: str) -> None:
+    assert words in refusal(*overrides)
+
+
+def test_an_adaptation_reaches_devices_and_server() -> None:
+    scenario = small("adaptation.policy=keep-own", "adaptation.memory=50", "adaptation.server.reaction=reset")
+    config = scenario.adaptation.to_config()
+    assert (config["adaptation.policy"], config["adaptation.memory"]) == ("keep-own", 50)
+    assert config["reactions.reaction"] == "reset"
+    assert not any("server" in key for key in config)
+    assert Scenario.from_toml(scenario.to_toml()) == scenario

@@ -69,6 +69,8 @@ SUMMARY = {
     "drifts_true",
     "drifts_detected",
     "false_alarms",
+    "recovery_samples",
+    "recovered_share",
     "detection_window_seconds",
     "method",
     "readout",

@@ -1,0 +1,282 @@
+"""What a device does about drift, between one order and the next: the policies of the stream learner, for a fleet.
+
+A device that has drifted is served badly by the fleet's model until the others have drifted too. Where its detector
+flags that errors have risen, it adapts for a while, each time that an order brings the fleet's model: it learns faster,
+begins some blocks anew, keeps its own where they err less, or first goes over its latest samples again. With
+``blocks = "moved"`` only those blocks adapt that the drift has to do with (`fedtp.attribution`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+
+import numpy as np
+import torch
+from flwr.app import Array, ArrayRecord, ConfigRecord
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
+
+from fedtp.attribution import from_block
+from fedtp.blocks import Packed
+from fedtp.cohort import Cohort
+from fedtp.data.stream import Samples
+from fedtp.detection import onset
+from fedtp.learner import Learner
+from fedtp.run_config import ConfigValue, from_config, to_config
+
+if TYPE_CHECKING:
+    from clients.device import Device
+
+Count = Annotated[int, Field(ge=1, le=1_000_000)]
+
+
+class AdaptationSpec(BaseModel):
+    """What devices do about drift, in values that fit a TOML table and Flower's run config.
+
+    Parameters
+    ----------
+    policy
+        Once the detector has flagged a drift: ``"boost-lr"`` learns faster; ``"reset"`` begins anew, once;
+        ``"keep-own"`` goes on from the device's own blocks instead of the fleet's wherever that errs less on the latest
+        samples; ``"window-retrain"`` goes over the latest samples again before each order's new ones.
+        ``"none"`` does nothing.
+    blocks
+        Which blocks adapt: ``"all"``, the ``"last"``, or those that have ``"moved"``: from the first block on whose
+        own answers have become wrong.
+    samples
+        For how many samples after a detection the device adapts.
+    factor
+        How much faster ``"boost-lr"`` learns.
+    memory
+        How many of the latest samples a device remembers, for all that looks at them. Of these the ones of the new
+        concept are used, as `fedtp.detection.onset` tells.
+    epochs
+        How often ``"window-retrain"`` goes over them, each time that an order comes.
+
+    Examples
+    --------
+    >>> spec = AdaptationSpec(policy="window-retrain", epochs=2)
+    >>> AdaptationSpec.from_config(spec.to_config()) == spec
+    True
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+    policy: Literal["none", "boost-lr", "reset", "keep-own", "window-retrain"] = "none"
+    blocks: Literal["all", "last", "moved"] = "all"
+    samples: Count = 400
+    factor: float = Field(default=2.0, gt=0, le=1e6)
+    memory: int = Field(default=100, ge=20, le=1_000_000)
+    epochs: Annotated[int, Field(ge=1, le=1_000)] = 3
+
+    @property
+    def remembers(self) -> bool:
+        """Whether samples are needed once they have been learnt."""
+        return self.policy in ("keep-own", "window-retrain") or (self.policy != "none" and self.blocks == "moved")
+
+    def to_config(self) -> dict[str, ConfigValue]:
+        """Return the settings for Flower's run config, each key with ``adaptation.`` before it."""
+        return to_config(self, "adaptation.")
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, object]) -> Self:
+        """Read the settings back from a run config.
+
+        Raises
+        ------
+        ModelError
+            If a setting is unknown or has a value that is not allowed.
+        """
+        return from_config(cls, config, "adaptation.")
+
+
+@dataclass(frozen=True, eq=False)
+class Treatment:
+    """How a device learns from an order, beyond what the learner's settings say.
+
+    Parameters
+    ----------
+    paces
+        What the learning rates of blocks are multiplied with, by name; those that are not named learn as usual.
+    again
+        Samples to go over before the new ones; None: none.
+    blocks
+        The blocks that learn from these.
+    epochs
+        How often.
+    scored
+        How many samples were predicted to come to this.
+    """
+
+    paces: Mapping[str, float] = field(default_factory=dict)
+    again: Samples | None = None
+    blocks: tuple[str, ...] = ()
+    epochs: int = 0
+    scored: int = 0
+
+    def kind(self, batch_size: int) -> tuple[object, ...]:
+        """Return what devices that learn together have in common."""
+        whole, rest = divmod(0 if self.again is None else len(self.again), batch_size)
+        return tuple(self.paces.items()), self.blocks, self.epochs, whole, bool(rest)
+
+    @property
+    def passes(self) -> int:
+        """How many samples are learnt from once more in all."""
+        return 0 if self.again is None else len(self.again) * self.epochs
+
+    def flops(self, learner: Learner, rehearsed: tuple[str, ...]) -> float:
+        """Count the floating-point operations that it takes, with those blocks rehearsed."""
+        again = self.passes * learner.flops(rehearsed) if rehearsed else 0
+        return float(again + self.scored * learner.flops(()))
+
+
+#: What most orders get.
+AS_USUAL = Treatment()
+
+
+class Adaptation:
+    """A device's memory of its latest samples, and whether it is adapting.
+
+    Parameters
+    ----------
+    spec
+        The policy and its options.
+
+    Attributes
+    ----------
+    latest, wrong
+        The latest samples, oldest first, and whether each was predicted wrongly; None, and none, if there have not been
+        any or the policy looks at none.
+    left
+        For how many samples more the device adapts.
+    new
+        How many of the remembered samples are of the new concept.
+    flagged
+        Whether a drift was flagged since the last order.
+    moved
+        The blocks that adapt.
+    """
+
+    def __init__(self, spec: AdaptationSpec) -> None:
+        self.spec = spec
+        self.latest: Samples | None = None
+        self.wrong: NDArray[np.bool_] = np.empty(0, np.bool_)
+        self.left = self.new = 0
+        self.flagged = False
+        self.moved: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, spec: AdaptationSpec) -> Adaptation | None:
+        """Return what a new device has; None where nothing is to be done."""
+        return None if spec.policy == "none" else cls(spec)
+
+    def receive(self, device: Device, weights: Mapping[str, Packed]) -> Treatment:
+        """Take over the fleet's weights as the policy says; return how to learn from then on."""
+        own = dict(device.weights)
+        device.receive(weights)
+        if not self.left:
+            return AS_USUAL
+        scored = self._attribute(device) if self.flagged else 0
+        flagged, self.flagged = self.flagged, False
+        match self.spec.policy:
+            case "boost-lr":
+                return Treatment(paces=dict.fromkeys(self.moved, self.spec.factor), scored=scored)
+            case "reset":
+                if flagged:
+                    initial = device.learner.initial()
+                    for name in self.moved:
+                        device.weights[name] = initial[name]
+                        device.momentum.pop(name, None)
+            case "keep-own":
+                scored += self._keep_better(device, own)
+            case "window-retrain":
+                again = self._after()
+                return Treatment(again=again, blocks=self.moved, epochs=self.spec.epochs, scored=scored)
+        return Treatment(scored=scored)
+
+    def learnt(self, samples: Samples, wrong: NDArray[np.bool_], detections: Sequence[int]) -> None:
+        """Take note of what was learnt from an order.
+
+        Parameters
+        ----------
+        samples, wrong
+            Its samples, and whether each was predicted wrongly before it was learnt.
+        detections
+            Positions of those at which a drift was flagged.
+        """
+        if self.spec.remembers:
+            new = replace(samples, label_seconds=None)
+            joined = new if self.latest is None else Samples.join([self.latest, new])
+            self.latest = joined.rows(slice(-self.spec.memory, None))
+            self.wrong = np.concatenate([self.wrong, wrong])[-self.spec.memory :]
+        if detections:
+            self.flagged = True
+            self.left = self.spec.samples
+            self.new = onset(self.wrong)
+        elif self.left:
+            self.left = max(self.left - len(samples), 0)
+            self.new = min(self.new + len(samples), len(self.wrong))
+
+    def suspend(self) -> tuple[ConfigRecord, ArrayRecord]:
+        """Return what must survive until the next message, as Flower's records."""
+        numbers = ConfigRecord({"left": self.left, "new": self.new, "flagged": self.flagged, "moved": list(self.moved)})
+        columns = {} if self.latest is None else {**self.latest.columns(), "wrong": self.wrong}
+        return numbers, ArrayRecord({name: Array(column) for name, column in columns.items()})
+
+    def resume(self, numbers: ConfigRecord, arrays: ArrayRecord) -> None:
+        """Take over what `suspend` returned."""
+        kept: Mapping[str, Any] = numbers
+        self.left, self.new, self.flagged = int(kept["left"]), int(kept["new"]), bool(kept["flagged"])
+        self.moved = tuple(kept["moved"])
+        columns: dict[str, Any] = {name: array.numpy() for name, array in arrays.items()}
+        if columns:
+            self.wrong = columns.pop("wrong")
+            self.latest = Samples(**columns)
+
+    def _after(self) -> Samples | None:
+        """Return the remembered samples of the new concept."""
+        return None if self.latest is None else self.latest.rows(slice(len(self.latest) - self.new, None))
+
+    def _attribute(self, device: Device) -> int:
+        """Find the blocks that adapt; return how many samples were predicted for it."""
+        learner = device.learner
+        names = tuple(learner.sizes)
+        self.moved = names[-1:] if self.spec.blocks == "last" else names
+        old = len(self.wrong) - self.new
+        if self.spec.blocks != "moved" or self.latest is None or not (old and self.new) or not learner.reads_blocks:
+            return 0
+        cohort = _alone(learner)
+        cohort.load(device.weights)
+        named, y = cohort.answers(torch.from_numpy(self.latest.x)[None])[0].numpy(), self.latest.y
+        first = from_block(named[:old], y[:old], named[old:], y[old:])
+        later = {block.name for block in learner.chain.blocks[first:]}
+        self.moved = tuple(name for name in names if name in later) or names[-1:]
+        return len(y)
+
+    def _keep_better(self, device: Device, own: Mapping[str, Packed]) -> int:
+        """Put the device's own blocks back if they err less on the latest samples; return how many were predicted."""
+        new = self._after()
+        if new is None or not len(new):
+            return 0
+        mixed = {**device.weights, **{name: own[name] for name in self.moved}}
+        if _errors(device.learner, mixed, new) < _errors(device.learner, device.weights, new):
+            device.weights = mixed
+        return 2 * len(new)
+
+
+def _errors(learner: Learner, weights: Mapping[str, Packed], samples: Samples) -> int:
+    cohort = _alone(learner)
+    cohort.load(weights)
+    lengths = torch.from_numpy(samples.lengths)[None] if learner.sequential and samples.lengths is not None else None
+    x, y, count = torch.from_numpy(samples.x)[None], torch.from_numpy(samples.y)[None], torch.tensor([len(samples)])
+    predicted, _ = cohort.learn(x, y, count, (), lengths)
+    return int((predicted != y).sum())
+
+
+@lru_cache(maxsize=8)
+def _alone(learner: Learner) -> Cohort:
+    """Return what one device's network is predicted with."""
+    return Cohort(learner, 1)

@@ -1,0 +1,137 @@
+"""What the server does about drift, by the detections that devices report."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from fedtp.blocks import Packed
+from fedtp.run_config import ConfigValue, from_config, to_config
+
+PREFIX = "reactions."
+
+
+class ReactionSpec(BaseModel):
+    """How the server reacts, in values that fit a TOML table and Flower's run config.
+
+    Parameters
+    ----------
+    reaction
+        ``"participation"``: devices that have drifted are asked first, where not all are (`fraction` below 1).
+        ``"boost"``: once many have drifted, all devices learn faster for a while. ``"reset"``: all begin anew then,
+        once. ``"none"`` does nothing.
+    blocks
+        Which blocks are boosted or reset: ``"all"``, or the ``"last"``.
+    rounds
+        For how many rounds after its detection a device counts as one that has drifted, and for how many a boost lasts.
+    share
+        Of the devices that reported in these rounds, how many must have drifted before all are boosted or reset.
+    factor
+        How much faster they learn.
+
+    Examples
+    --------
+    >>> spec = ReactionSpec(reaction="boost", share=0.5)
+    >>> ReactionSpec.from_config(spec.to_config()) == spec
+    True
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+    reaction: Literal["none", "participation", "boost", "reset"] = "none"
+    blocks: Literal["all", "last"] = "all"
+    rounds: int = Field(default=5, ge=1, le=1_000_000)
+    share: Annotated[float, Field(gt=0, le=1)] = 0.3
+    factor: float = Field(default=2.0, gt=0, le=1e6)
+
+    def to_config(self) -> dict[str, ConfigValue]:
+        """Return the settings for Flower's run config, each key with ``reactions.`` before it."""
+        return to_config(self, PREFIX)
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, object]) -> Self:
+        """Read the settings back from a run config.
+
+        Raises
+        ------
+        ModelError
+            If a setting is unknown or has a value that is not allowed.
+        """
+        return from_config(cls, config, PREFIX)
+
+
+NO_REACTIONS = ReactionSpec()
+
+
+class Reactions:
+    """Which nodes have drifted of late, and what follows from it.
+
+    Parameters
+    ----------
+    spec
+        How the server reacts.
+    initial
+        The weights that the fleet began with, packed by block.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> spec = ReactionSpec(reaction="boost", share=0.5, factor=3.0)
+    >>> reactions = Reactions(spec, {"0": np.zeros(2, np.float32), "2": np.zeros(1, np.float32)})
+    >>> reactions.note(node=7, number=1, detections=0)
+    >>> reactions.note(node=8, number=1, detections=1)
+    >>> reactions.paces(("0", "2"), number=2), reactions.paces(("0", "2"), number=7)
+    ((3.0, 3.0), ())
+    """
+
+    def __init__(self, spec: ReactionSpec, initial: Mapping[str, Packed]) -> None:
+        self.spec = spec
+        self._initial = dict(initial)
+        names = list(initial)
+        self._blocks = names if spec.blocks == "all" else names[-1:]
+        #: The rounds whose orders each node last answered, and last answered with a drift.
+        self._reported: dict[int, int] = {}
+        self._drifted: dict[int, int] = {}
+        #: The rounds in which the latest reaction for all began and ends, and the one in which blocks began anew.
+        self._began = self._ends = self._anew = 0
+
+    def note(self, node: int, number: int, detections: int) -> None:
+        """Take note of how many drifts a node reported in answer to an order of a round."""
+        if self.spec.reaction == "none":
+            return
+        self._reported[node] = number
+        if detections:
+            self._drifted[node] = number
+
+    def first(self, number: int) -> frozenset[int]:
+        """Return the nodes that are to be asked before others in a round."""
+        if self.spec.reaction != "participation":
+            return frozenset()
+        return frozenset(self._lately(self._drifted, number))
+
+    def paces(self, blocks: Sequence[str], number: int) -> tuple[float, ...]:
+        """Return what the learning rates of blocks are multiplied with in a round; nothing if all learn as usual."""
+        if self.spec.reaction != "boost" or not self._reacts(number):
+            return ()
+        return tuple(self.spec.factor if name in self._blocks else 1.0 for name in blocks)
+
+    def begun_anew(self, number: int) -> dict[str, Packed]:
+        """Return the blocks that all begin anew in a round, with their first weights: once for each reaction."""
+        if self.spec.reaction != "reset" or not self._reacts(number) or self._anew == self._began:
+            return {}
+        self._anew = self._began
+        return {name: self._initial[name].copy() for name in self._blocks}
+
+    def _reacts(self, number: int) -> bool:
+        """Say whether a reaction for all is under way in a round; begin one if so many have drifted."""
+        if number > self._ends:
+            drifted = len(self._lately(self._drifted, number))
+            if drifted and drifted >= self.spec.share * len(self._lately(self._reported, number)):
+                self._began, self._ends = number, number + self.spec.rounds - 1
+        return number <= self._ends
+
+    def _lately(self, rounds: Mapping[int, int], number: int) -> list[int]:
+        """Return the nodes to which something happened in the rounds before this one that count."""
+        return [node for node, last in rounds.items() if number - self.spec.rounds <= last < number]

@@ -1,0 +1,26 @@
+"""What is done about drift, on the devices and by the server."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from clients.adaptation import AdaptationSpec
+from fedtp.run_config import ConfigValue
+from server.reactions import ReactionSpec
+
+
+class AdaptationTable(AdaptationSpec):
+    """The devices' policy, and in a table of its own how the server reacts.
+
+    Parameters
+    ----------
+    server
+        What the server does about drift.
+    """
+
+    server: ReactionSpec = Field(default=ReactionSpec())
+
+    def to_config(self) -> dict[str, ConfigValue]:
+        """Return the settings for Flower's run config, under ``adaptation.`` and, of the server, ``reactions.``."""
+        devices = AdaptationSpec.model_validate(self.model_dump(exclude={"server"}))
+        return {**devices.to_config(), **self.server.to_config()}
