@@ -7,9 +7,9 @@ from collections.abc import Callable, Mapping, Sequence
 from flwr.app import Context, Error, Message
 from flwr.clientapp import ClientApp
 
-from clients.adaptation import AdaptationSpec
 from clients.budget import Budget
 from clients.device import Device
+from clients.settings import AdaptationSpec
 from clients.training import Outcome, Plan, learn, plan, report
 from fedtp.data.stream import Stream
 from fedtp.errors import FedtpError, ModelError

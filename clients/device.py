@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 from flwr.app import Array, ArrayRecord, ConfigRecord, RecordDict
 
-from clients.adaptation import AS_USUAL, Adaptation, AdaptationSpec, Treatment
+from clients.adaptation import AS_USUAL, Adaptation, Treatment
 from clients.budget import Budget
 from clients.inbox import Inbox
+from clients.settings import AdaptationSpec
 from fedtp.blocks import Packed
 from fedtp.data.stream import Stream
 from fedtp.detection import make_detector

@@ -14,9 +14,9 @@ from server.aggregation import aggregation_for
 from server.buffered import run_buffered
 from server.clock import Clock, SystemClock
 from server.layerwise import LayerwiseStrategy
-from server.reactions import NO_REACTIONS, ReactionSpec
+from server.reactions import NO_REACTIONS
 from server.round import Round
-from server.settings import ServerSpec
+from server.settings import ReactionSpec, ServerSpec
 from server.synchronous import run_synchronous
 from server.verdict import score
 

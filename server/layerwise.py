@@ -20,7 +20,8 @@ from fedtp.wire import Order
 from server.aggregation import Aggregation, weighted_mean
 from server.assignment import Assignment
 from server.mailbox import Sent
-from server.reactions import NO_REACTIONS, Reactions, ReactionSpec
+from server.reactions import NO_REACTIONS, Reactions
+from server.settings import ReactionSpec
 from server.validation import check_update
 from server.verdict import Verdict
 

@@ -133,3 +133,52 @@ class ServerSpec(BaseModel):
             If a setting is unknown or has a value that is not allowed.
         """
         return from_config(cls, config, "server.")
+
+
+class ReactionSpec(BaseModel):
+    """How the server reacts, in values that fit a TOML table and Flower's run config.
+
+    Parameters
+    ----------
+    reaction
+        ``"participation"``: devices that have drifted are asked first, where not all are (`fraction` below 1).
+        ``"boost"``: once many have drifted, all devices learn faster for a while. ``"reset"``: all begin anew then,
+        once. ``"none"`` does nothing.
+    blocks
+        Which blocks are boosted or reset: ``"all"``, or the ``"last"``.
+    rounds
+        For how many rounds after its detection a device counts as one that has drifted, and for how many a boost lasts.
+    share
+        Of the devices that reported in these rounds, how many must have drifted before all are boosted or reset.
+    factor
+        How much faster they learn.
+
+    Examples
+    --------
+    >>> spec = ReactionSpec(reaction="boost", share=0.5)
+    >>> ReactionSpec.from_config(spec.to_config()) == spec
+    True
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+    reaction: Literal["none", "participation", "boost", "reset"] = "none"
+    blocks: Literal["all", "last"] = "all"
+    rounds: int = Field(default=5, ge=1, le=1_000_000)
+    share: Annotated[float, Field(gt=0, le=1)] = 0.3
+    factor: float = Field(default=2.0, gt=0, le=1e6)
+
+    def to_config(self) -> dict[str, ConfigValue]:
+        """Return the settings for Flower's run config, each key with ``reactions.`` before it."""
+        return to_config(self, "reactions.")
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, object]) -> Self:
+        """Read the settings back from a run config.
+
+        Raises
+        ------
+        ModelError
+            If a setting is unknown or has a value that is not allowed.
+        """
+        return from_config(cls, config, "reactions.")

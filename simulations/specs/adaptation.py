@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from clients.adaptation import AdaptationSpec
+from clients.settings import AdaptationSpec
 from fedtp.run_config import ConfigValue
-from server.reactions import ReactionSpec
+from server.settings import ReactionSpec
 
 
 class AdaptationTable(AdaptationSpec):

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from flwr.app import RecordDict
 
-from clients.adaptation import AdaptationSpec
 from clients.budget import Budget
 from clients.device import Device
+from clients.settings import AdaptationSpec
 from clients.training import learn, plan, report
 from fedtp.data.stream import Samples
 from fedtp.errors import ModelError

@@ -70,7 +70,7 @@ def test_no_message_holds_anything_but_what_its_format_says(overheard) -> None:
         tuple(sorted((key, *sorted(record)) for key, record in message.content.items())) for message in messages
     }
     assert contents == {
-        (("order", "blocks", "digest", "now", "round", "version"), ("weights", "0", "2")),
+        (("order", "blocks", "digest", "now", "paces", "round", "version"), ("weights", "0", "2")),
         (
             ("metrics", "correct", "detections", "examples", "flops", "loss", "samples"),
             ("report", "digest", "version"),

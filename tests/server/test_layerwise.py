@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from fedtp.wire import Report
 from server.layerwise import LayerwiseStrategy
 from server.mailbox import Sent
-from server.reactions import ReactionSpec
+from server.settings import ReactionSpec
 
 
 @pytest.fixture

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from fedtp.errors import ModelError
-from server.reactions import Reactions, ReactionSpec
+from server.reactions import Reactions
+from server.settings import ReactionSpec
 
 INITIAL = {"0": np.arange(4, dtype=np.float32), "2": np.ones(2, np.float32)}
 BLOCKS = ("0", "2")

@@ -107,7 +107,7 @@ def test_a_run_that_cannot_be_written_leaves_nothing(run: Run, tmp_path: Path, m
     def fail(*args: object, **options: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("simulations.run.save_file", fail)
+    monkeypatch.setattr("simulations.run.save_model", fail)
     with pytest.raises(FedtpError, match="No space left"):
         run.save(tmp_path / "run")
     assert list(tmp_path.iterdir()) == []

@@ -5,6 +5,7 @@ import json
 import logging
 import os
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -350,7 +351,7 @@ def test_mnist_from_the_users_folder(small) -> None:
 
 
 @pytest.mark.parametrize("name", sorted(shipped()))
-def test_every_shipped_scenario_runs(name: str) -> None:
+def test_every_shipped_scenario_runs(name: str, tmp_path: Path) -> None:
     if name == "elec2-fleet" and not os.environ.get("RIVER_DATA"):
         pytest.skip("RIVER_DATA names no folder with Elec2 in it")
     if name in (
@@ -360,7 +361,11 @@ def test_every_shipped_scenario_runs(name: str) -> None:
         "mnist-conv-label-swap",
     ) and not os.environ.get("FEDTP_DATA"):
         pytest.skip("FEDTP_DATA names no folder with its data in it")
-    run = simulate(Scenario.load(name, ["server.rounds=2", "drift=[]"]))
+    settings = ["server.rounds=2", "drift=[]"]
+    if Scenario.load(name).learner.pretrained:
+        simulate(Scenario.load("digits-rotating", settings)).save(tmp_path / "upright")
+        settings.append(f'learner.pretrained="{tmp_path / "upright" / "model.safetensors"}"')
+    run = simulate(Scenario.load(name, settings))
     assert run.summary["samples"] > 0
     assert run.summary["scenario"] == name
 
