@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import logging
+from pathlib import Path
 
+from fedtp.pretrained import load_pretrained
 from server.app import make_server_app
 from server.round import Round
 from server.settings import ServerSpec
@@ -30,3 +32,19 @@ def test_the_app_calls_back_after_every_round(make_learner, make_grid) -> None:
     done: list[Round] = []
     make_server_app(grid.clock, done.append)(grid, make_context(config))
     assert [round_.number for round_ in done] == [1, 2]
+
+
+def test_the_app_keeps_the_model_in_the_file_that_the_run_config_names(make_learner, make_grid, tmp_path: Path) -> None:
+    grid, learner, done = make_grid({101: lambda _: 0.0}), make_learner(), []
+    config = {**learner.spec.to_config(), **ServerSpec(rounds=2).to_config(), "shape": 6, "classes": 3}
+    file = tmp_path / "model.safetensors"
+
+    def ended(round_: Round) -> None:
+        done.append(round_)
+        model = learner.network(learner.initial_weights())
+        load_pretrained(model, file)
+        for found, expected in zip(model.parameters(), learner.network(round_.weights).parameters(), strict=True):
+            assert found.equal(expected)
+
+    make_server_app(grid.clock, ended)(grid, make_context({**config, "model": str(file)}))
+    assert len(done) == 2
