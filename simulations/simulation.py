@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import time
 from collections.abc import Callable, Iterator
@@ -98,6 +99,7 @@ def simulate(
     def ended(done: Round) -> None:
         weights.update(done.weights)
         recorder.round(done)
+        gc.collect(1)
         if on_round is not None:
             on_round(
                 Progress(
@@ -111,7 +113,7 @@ def simulate(
                 )
             )
 
-    with closing(learning), _threads(scenario.run.threads), _quiet_flower():
+    with closing(learning), _threads(scenario.run.threads), _quiet_flower(), _collecting_by_rounds():
         make_server_app(grid.clock, ended)(grid, make_context(world.run_config()))
         final = world.held_out_accuracy(weights, scenario.duration_seconds)
     events, *_ = recorder.events()
@@ -138,6 +140,18 @@ def _threads(count: int) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+@contextmanager
+def _collecting_by_rounds() -> Iterator[None]:
+    """Keep Python from looking through all devices for garbage again and again; each round looks through the new."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 @contextmanager
