@@ -46,7 +46,7 @@ lint: $(VENV)/dev.stamp  ## Check style and types
 # Quick, and on data that every installation has; the other benchmarks are run by hand. What is measured here stays apart
 # from the results that are kept in benchmarks/results.
 bench: $(VENV)/bench.stamp  ## Measure how fast a fleet is simulated, and tpSGD beside its peers on small data
-	FEDTP_RESULTS=runs/bench $(BIN)/python benchmarks/fleet_speed.py --repeats 1
+	FEDTP_RESULTS=runs/bench $(BIN)/python benchmarks/fleet_speed.py rates --repeats 1
 	$(BIN)/python benchmarks/peers.py --quick
 
 clean:  ## Remove what the other targets made

@@ -106,6 +106,8 @@ class SimulatedStream:
         self._data = concepts[timeline.initial]
         self._pool = Pool(rows)
         self._everybody = everybody or self._pool
+        # A device with few rows shuffles them for several passes at once: to set up a generator takes longer.
+        self._passes = 1 if self._data.ordered else max(1, -(-_CHUNK // max(1, len(rows))))
         self._timeline = timeline
         self._arrivals = arrivals
         self._labels = labels
@@ -155,7 +157,7 @@ class SimulatedStream:
 
     def _draw(self, first: int, count: int) -> tuple[Rows, Numbers]:
         """Return the row, and a random number from [0, 1), of each sample by its position in the stream."""
-        size = len(self._pool.rows)
+        size = self._passes * len(self._pool.rows)
         number, start = divmod(first, size)
         if start + count <= size:
             order, numbers = self._shuffled(number)
@@ -165,10 +167,11 @@ class SimulatedStream:
         return rows, chance
 
     def _shuffled(self, number: int) -> tuple[Rows, Numbers]:
-        """Return the order of the device's rows in a pass; it follows from the seed, the device and the pass."""
+        """Return the order of the device's rows in some passes; it follows from seed, device and their number."""
         if self._pass is None or self._pass[0] != number:
-            rng = generator(self._seed, Purpose.STREAM, self._device, number)
-            order = self._pool.rows if self._data.ordered else rng.permutation(self._pool.rows)
+            rng, order = generator(self._seed, Purpose.STREAM, self._device, number), self._pool.rows
+            if not self._data.ordered:
+                order = rng.permuted(np.tile(order, (self._passes, 1)), axis=1).ravel()
             self._pass = number, order, rng.random(len(order))
         return self._pass[1], self._pass[2]
 
