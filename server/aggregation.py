@@ -5,17 +5,20 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from inspect import signature
+from operator import itemgetter
 from typing import Any, Protocol, cast
 
 import numpy as np
-from flwr.app import ArrayRecord, ConfigRecord, Message, MessageType, MetricRecord, RecordDict
+from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MessageType, MetricRecord, RecordDict
 from flwr.app.exception import AppExitException
 from flwr.serverapp import Grid
 from flwr.serverapp import strategy as flower
 from flwr.serverapp.strategy import FedAvg
+from numpy.typing import NDArray
 
 from fedtp.blocks import Packed
-from fedtp.errors import FedtpError
+from fedtp.errors import DataError, FedtpError
+from fedtp.streaming.state import State
 from fedtp.wire import pack_array
 
 # Flower shows what its own logger and those below it are told.
@@ -23,7 +26,7 @@ log = logging.getLogger("flwr.fedtp")
 
 
 class Aggregation(Protocol):
-    """How the updates of one block become its new weights."""
+    """How the updates of one block become its new weights; one with a memory is a `fedtp.streaming.state.Part` too."""
 
     def __call__(self, current: Packed, updates: Sequence[tuple[Packed, int]]) -> Packed:
         """Return the new weights, given the current ones and each device's with its number of examples."""
@@ -89,6 +92,39 @@ class FlowerAggregation:
             log.warning("%s kept the old weights: %s", type(self.strategy).__name__, error)
             return current
         return current if new is None else new["block"].numpy().astype(np.float32)
+
+    def state(self) -> State:
+        """Return how often it was called, and the arrays that the strategy remembers."""
+        forms = {key: type(held).__name__ for key, held in vars(self.strategy).items() if type(held).__name__ in _FORMS}
+        arrays = {key: _FORMS[form][0](getattr(self.strategy, key)) for key, form in forms.items()}
+        return State(arrays, {"round": self._round, "forms": forms})
+
+    def load_state(self, state: State) -> None:
+        """Go on where another aggregation by the same strategy was.
+
+        Raises
+        ------
+        DataError
+            If it was by another one.
+        """
+        done, forms = state.whole("round"), state.record.get("forms")
+        if not isinstance(forms, dict) or forms.keys() != state.arrays.keys():
+            raise DataError("it does not say what its arrays are")
+        for key, form in forms.items():
+            if key not in vars(self.strategy) or form not in _FORMS or state.arrays[key].ndim != 1:
+                raise DataError(f"Flower's {type(self.strategy).__name__} remembers no {key!r} of such a form")
+        self._round = done
+        for key, form in forms.items():
+            setattr(self.strategy, key, _FORMS[form][1](state.arrays[key].copy()))
+
+
+#: The forms in which Flower's strategies remember arrays, by the name of the type, with one array in each: that of the
+#: block. How to take it out, and how to put it in.
+_FORMS: dict[str, tuple[Callable[[Any], NDArray[Any]], Callable[[NDArray[Any]], Any]]] = {
+    "ArrayRecord": (lambda held: held["block"].numpy(), lambda array: ArrayRecord({"block": Array(array)})),
+    "dict": (itemgetter("block"), lambda array: {"block": array}),
+    "list": (itemgetter(0), lambda array: [array]),
+}
 
 
 class _NoNodes:

@@ -8,23 +8,27 @@ from collections.abc import Callable
 from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
+from fedtp.blocks import Packed
 from fedtp.learner import Learner, learner_of
 from fedtp.model_file import save_model
+from fedtp.streaming.state import State
 from server.aggregation import aggregation_for
-from server.buffered import run_buffered
+from server.buffered import Buffered
 from server.clock import Clock, SystemClock
 from server.layerwise import LayerwiseStrategy
 from server.reactions import NO_REACTIONS
 from server.round import Round
 from server.settings import ReactionSpec, ServerSpec
-from server.synchronous import run_synchronous
+from server.synchronous import Synchronous
 from server.verdict import score
 
 # Flower shows what its own logger and those below it are told.
 log = logging.getLogger("flwr.fedtp")
 
 
-def make_server_app(clock: Clock | None = None, on_round: Callable[[Round], None] | None = None) -> ServerApp:
+def make_server_app(
+    clock: Clock | None = None, on_round: Callable[[Round], None] | None = None, begun: State | None = None
+) -> ServerApp:
     """Return a ServerApp that runs the rounds its run config asks for.
 
     Parameters
@@ -33,6 +37,8 @@ def make_server_app(clock: Clock | None = None, on_round: Callable[[Round], None
         Where the server reads the time and waits; the computer's clock by default.
     on_round
         Called after every round.
+    begun
+        Where to go on, from an earlier `Round.state`; at the beginning by default.
 
     Notes
     -----
@@ -52,7 +58,7 @@ def make_server_app(clock: Clock | None = None, on_round: Callable[[Round], None
                 save_model(model, learner, done.weights)
             (on_round or _log_round)(done)
 
-        run_schedule(grid, learner, spec, clock or SystemClock(), ended, reactions)
+        run_schedule(grid, learner, spec, clock or SystemClock(), ended, reactions, begun)
 
     return app
 
@@ -64,12 +70,29 @@ def run_schedule(
     clock: Clock,
     on_round: Callable[[Round], None],
     reactions: ReactionSpec = NO_REACTIONS,
+    begun: State | None = None,
 ) -> None:
-    """Train by the schedule that the settings name."""
+    """Train by the schedule that the settings name.
+
+    Raises
+    ------
+    DataError
+        If the schedule cannot go on where it is told to.
+    """
     aggregation = aggregation_for(spec.strategy, spec.strategy_options)
     strategy = LayerwiseStrategy(learner, aggregation, lr=spec.lr, reactions=reactions)
-    schedule = {"synchronous": run_synchronous, "buffered": run_buffered}[spec.mode]
-    schedule(grid, strategy, spec, clock, on_round)
+    kind = Buffered if spec.mode == "buffered" else Synchronous
+    schedule = kind(grid, strategy, spec, clock)
+    if begun is not None:
+        schedule.load_state(begun)
+    while not schedule.over:
+        on_round(schedule.round())
+
+
+def weights_of(begun: State) -> dict[str, Packed]:
+    """Return the weights in what `Round.state` returned, packed by block."""
+    prefix = "strategy/weights/"
+    return {key.removeprefix(prefix): packed for key, packed in begun.arrays.items() if key.startswith(prefix)}
 
 
 def _log_round(done: Round) -> None:

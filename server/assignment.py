@@ -5,7 +5,18 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
+from fedtp.errors import DataError
+from fedtp.streaming.state import State
 from fedtp.wire import Report
+from server.notes import Notes, by_node, of_nodes
+
+
+class _Noted(Notes):
+    """What nodes wished for and trained, each once, and how often blocks were trained."""
+
+    wishes: list[tuple[tuple[str, ...], int]]
+    latest: list[tuple[str, ...]]
+    coverage: dict[str, int]
 
 
 class Assignment:
@@ -35,8 +46,8 @@ class Assignment:
 
     def __init__(self, blocks: Iterable[str]) -> None:
         self._blocks = tuple(blocks)
-        self._wishes: dict[int, tuple[Sequence[str], int]] = {}
-        self._latest: dict[int, Iterable[str]] = {}
+        self._wishes: dict[int, tuple[tuple[str, ...], int]] = {}
+        self._latest: dict[int, tuple[str, ...]] = {}
         self.coverage = dict.fromkeys(self._blocks, 0)
 
     def note(self, node: int, report: Report) -> None:
@@ -65,3 +76,24 @@ class Assignment:
             expected.update(able[:wanted])
             chosen[node] = tuple(name for name in self._blocks if name in able[:wanted])
         return chosen
+
+    def state(self) -> State:
+        """Return what was noted."""
+        wishing, wishes = by_node(self._wishes)
+        answering, latest = by_node(self._latest)
+        notes = _Noted(wishes=wishes, latest=latest, coverage=self.coverage)
+        return State({"wishes": wishing, "latest": answering}, notes.saved())
+
+    def load_state(self, state: State) -> None:
+        """Take over what was noted of the same blocks.
+
+        Raises
+        ------
+        DataError
+            If it was of others.
+        """
+        notes = _Noted.of(state)
+        if tuple(notes.coverage) != self._blocks:
+            raise DataError(f"it is of the blocks {', '.join(notes.coverage)}, not {', '.join(self._blocks)}")
+        wishes, latest = of_nodes(state, "wishes", notes.wishes), of_nodes(state, "latest", notes.latest)
+        self._wishes, self._latest, self.coverage = wishes, latest, notes.coverage

@@ -7,14 +7,15 @@ goes into a buffer of each block that it trained, and a buffer that is full beco
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 
 import numpy as np
 from flwr.serverapp import Grid
 
+from fedtp.streaming.state import Part, State, counts, joined, parted
 from server.clock import Clock
 from server.layerwise import LayerwiseStrategy, Update
 from server.mailbox import Mailbox, OrderKey, Sent
+from server.notes import Notes, by_node, of_nodes
 from server.round import Round
 from server.selection import choose
 from server.settings import ServerSpec
@@ -25,40 +26,101 @@ from server.verdict import Verdict
 TICKS = 20
 
 
-def run_buffered(
-    grid: Grid, strategy: LayerwiseStrategy, spec: ServerSpec, clock: Clock, on_round: Callable[[Round], None]
-) -> None:
-    """Keep a share of the fleet at work until the run's time is over; tell of every ``round_seconds`` as of a round."""
-    buffers = Buffers(strategy, spec)
-    dispatcher = Dispatcher(grid, strategy, spec)
-    tick = spec.interval_seconds / TICKS
-    for number in range(1, spec.rounds + 1):
+class Buffered:
+    """A share of the fleet at work until the run's time is over; every ``round_seconds`` are told of as a round.
+
+    Parameters
+    ----------
+    grid
+        Flower's connection to the nodes.
+    strategy
+        Writes orders, judges replies, and aggregates.
+    spec
+        Who may be at work, and how much is aggregated at a time.
+    clock
+        The server's.
+
+    Attributes
+    ----------
+    number
+        The rounds that have begun.
+    dispatcher
+        Sends orders.
+    buffers
+        Collect updates.
+    """
+
+    def __init__(self, grid: Grid, strategy: LayerwiseStrategy, spec: ServerSpec, clock: Clock) -> None:
+        self.number = 0
+        self.dispatcher = Dispatcher(grid, strategy, spec)
+        self.buffers = Buffers(strategy, spec)
+        self._strategy = strategy
+        self._spec = spec
+        self._clock = clock
+
+    @property
+    def over(self) -> bool:
+        """Whether there are no more rounds."""
+        return self.number >= self._spec.rounds
+
+    def round(self) -> Round:
+        """Keep the fleet at work for the next ``round_seconds``."""
+        strategy, spec, clock, mailbox = self._strategy, self._spec, self._clock, self.dispatcher.mailbox
+        self.number += 1
         started, version = clock.now(), strategy.version
         ordered: list[int] = []
         verdicts: dict[OrderKey, Verdict] = {}
-        end = number * spec.round_seconds
+        end, tick = self.number * spec.round_seconds, spec.interval_seconds / TICKS
         while clock.now() < end:
-            ordered += dispatcher.dispatch(number, clock.now())
+            ordered += self.dispatcher.dispatch(self.number, clock.now())
             following = (math.floor(clock.now() / tick + 1e-6) + 1) * tick
-            clock.wait(min(following, end), len(dispatcher.mailbox.waiting))
+            clock.wait(min(following, end), len(mailbox.waiting))
             # The order in which the replies of one tick came must not show in a sum.
-            for sent, reply in sorted(dispatcher.mailbox.receive(), key=lambda answer: answer[0].key):
+            for sent, reply in sorted(mailbox.receive(), key=lambda answer: answer[0].key):
                 verdicts[sent.key] = strategy.judge(sent, reply)
-                buffers.add(sent, verdicts[sent.key])
-        waiting = (sent.key for sent in dispatcher.mailbox.waiting.values())
-        on_round(
-            Round(
-                number=number,
-                started=started,
-                ended=clock.now(),
-                ordered=tuple(ordered),
-                verdicts=verdicts,
-                late=(),
-                weights=dict(strategy.weights),
-                aggregations=strategy.version - version,
-                waiting=frozenset(waiting if number < spec.rounds else ()),
-            )
+                self.buffers.add(sent, verdicts[sent.key])
+        return Round(
+            number=self.number,
+            started=started,
+            ended=clock.now(),
+            ordered=tuple(ordered),
+            verdicts=verdicts,
+            late=(),
+            weights=dict(strategy.weights),
+            aggregations=strategy.version - version,
+            waiting=frozenset(() if self.over else (sent.key for sent in mailbox.waiting.values())),
+            state=self.state,
         )
+
+    def state(self) -> State:
+        """Return all that is known between two rounds."""
+        own = State({}, {"number": self.number})
+        return joined({"rounds": own, **{name: part.state() for name, part in self._parts().items()}})
+
+    def load_state(self, state: State) -> None:
+        """Go on where another schedule with the same arguments was.
+
+        Raises
+        ------
+        DataError
+            If it was none; this one is of no use then.
+        """
+        parts = self._parts()
+        states = parted(state, ["rounds", *parts])
+        number = states["rounds"].whole("number")
+        for name, part in parts.items():
+            part.load_state(states[name])
+        self.number = number
+
+    def _parts(self) -> dict[str, Part]:
+        return {"strategy": self._strategy, "dispatcher": self.dispatcher, "buffers": self.buffers}
+
+
+class _Dispatched(Notes):
+    """How often orders were sent, and the times, s, at which nodes got their last ones."""
+
+    times: int
+    last: list[float]
 
 
 class Dispatcher:
@@ -104,6 +166,26 @@ class Dispatcher:
         self._last.update(dict.fromkeys(chosen, now))
         return chosen
 
+    def state(self) -> State:
+        """Return the orders on their way, and when each node got its last one."""
+        nodes, last = by_node(self._last)
+        own = State({"last": nodes}, _Dispatched(times=self._times, last=last).saved())
+        return joined({"own": own, "mailbox": self.mailbox.state()})
+
+    def load_state(self, state: State) -> None:
+        """Go on where another dispatcher with the same arguments was.
+
+        Raises
+        ------
+        DataError
+            If it was none; this one is of no use then.
+        """
+        states = parted(state, ["own", "mailbox"])
+        own = _Dispatched.of(states["own"])
+        last = of_nodes(states["own"], "last", own.last)
+        self.mailbox.load_state(states["mailbox"])
+        self._times, self._last = own.times, last
+
 
 class Buffers:
     """Collects updates of each block, and aggregates a block when there are enough.
@@ -138,3 +220,27 @@ class Buffers:
             if len(self._updates[name]) == self._size:
                 self._strategy.aggregate({name: self._updates[name]})
                 self._updates[name] = []
+
+    def state(self) -> State:
+        """Return the updates that wait for more, block by block."""
+        sizes = {name: len(packed) for name, packed in self._strategy.weights.items()}
+        arrays = {
+            name: np.array([weights for weights, _ in updates], np.float32).reshape(-1, sizes[name])
+            for name, updates in self._updates.items()
+        }
+        return State(arrays, {name: [examples for _, examples in held] for name, held in self._updates.items()})
+
+    def load_state(self, state: State) -> None:
+        """Go on where others with the same arguments were.
+
+        Raises
+        ------
+        DataError
+            If these were none.
+        """
+        updates = {}
+        for name, packed in self._strategy.weights.items():
+            rows = state.typed(name, np.float32, None, len(packed))
+            examples = counts(state.record.get(name), len(rows), f"the examples of block {name}")
+            updates[name] = list(zip(rows, examples, strict=True))
+        self._updates = updates

@@ -16,6 +16,7 @@ from flwr.app import Message
 from fedtp.blocks import Packed
 from fedtp.errors import WireError
 from fedtp.learner import Learner
+from fedtp.streaming.state import Part, State, counts, joined, parted
 from fedtp.wire import Order
 from server.aggregation import Aggregation, weighted_mean
 from server.assignment import Assignment
@@ -125,3 +126,31 @@ class LayerwiseStrategy:
             new = self._aggregations[name](current, trained)
             self.weights[name] = new if self._lr == 1 else current + np.float32(self._lr) * (new - current)
             self.versions[name] += 1
+
+    def state(self) -> State:
+        """Return the weights, and all that has led to them and bears upon the next."""
+        weights = State(dict(self.weights), {"versions": list(self.versions.values())})
+        return joined({"weights": weights, **{name: part.state() for name, part in self._parts().items()}})
+
+    def load_state(self, state: State) -> None:
+        """Go on where another strategy with the same arguments was.
+
+        Raises
+        ------
+        DataError
+            If it was none; this one is of no use then.
+        """
+        parts = self._parts()
+        states = parted(state, ["weights", *parts])
+        self.weights = {
+            name: states["weights"].typed(name, np.float32, size) for name, size in self.learner.sizes.items()
+        }
+        versions = counts(states["weights"].record.get("versions"), len(self.weights), "the versions")
+        self.versions = dict(zip(self.weights, versions, strict=True))
+        for name, part in parts.items():
+            part.load_state(states[name])
+
+    def _parts(self) -> dict[str, Part]:
+        """Return what has a memory of its own: of the aggregations those that have one."""
+        remembering = {f"block {name}": part for name, part in self._aggregations.items() if isinstance(part, Part)}
+        return {"assignment": self._assignment, "reactions": self.reactions, **remembering}

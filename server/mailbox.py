@@ -6,10 +6,14 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 from flwr.app import Message, MessageType
 from flwr.serverapp import Grid
 
+from fedtp.errors import DataError
+from fedtp.streaming.state import State
 from fedtp.wire import Order
+from server.notes import Notes
 
 # Flower shows what its own logger and those below it are told.
 log = logging.getLogger("flwr.fedtp")
@@ -40,6 +44,25 @@ class Sent:
     def key(self) -> OrderKey:
         """The order's node and time, s."""
         return self.node, self.order.now
+
+
+class _SavedOrder(Notes):
+    """An order, and how often its weights had been aggregated; weights are places in a list of arrays."""
+
+    round: int
+    now: float
+    digest: str
+    weights: dict[str, int]
+    blocks: tuple[str, ...]
+    paces: tuple[float, ...]
+    versions: dict[str, int]
+
+
+class _Waiting(Notes):
+    """Orders, and who has which of them: message ids with node and place of the order."""
+
+    orders: list[_SavedOrder]
+    sent: list[tuple[str, int, int]]
 
 
 class Mailbox:
@@ -98,3 +121,56 @@ class Mailbox:
     def give_up(self, before: float) -> None:
         """Wait no longer for answers to orders that were sent before a time, s, or then."""
         self.waiting = {key: sent for key, sent in self.waiting.items() if sent.order.now > before}
+
+    def state(self) -> State:
+        """Return the orders that wait, each of those that nodes share once; and each array that orders share."""
+        shared = {id(sent.order): sent for sent in self.waiting.values()}
+        arrays = {id(packed): packed for sent in shared.values() for packed in sent.order.weights.values()}
+        places = {key: place for place, key in enumerate(shared)}
+        rows = {key: row for row, key in enumerate(arrays)}
+        orders = [
+            _SavedOrder(
+                round=order.round,
+                now=order.now,
+                digest=order.digest,
+                weights={name: rows[id(packed)] for name, packed in order.weights.items()},
+                blocks=order.blocks,
+                paces=order.paces,
+                versions=dict(sent.versions),
+            )
+            for sent in shared.values()
+            for order in [sent.order]
+        ]
+        sent = [(message_id, one.node, places[id(one.order)]) for message_id, one in self.waiting.items()]
+        return State(
+            {str(rows[key]): packed for key, packed in arrays.items()}, _Waiting(orders=orders, sent=sent).saved()
+        )
+
+    def load_state(self, state: State) -> None:
+        """Wait for what another mailbox on the same grid waits for.
+
+        Raises
+        ------
+        DataError
+            If it was none.
+        """
+        notes = _Waiting.of(state)
+        arrays = [state.typed(str(row), np.float32, None) for row in range(len(state.arrays))]
+        try:
+            orders = [
+                Order(
+                    one.round,
+                    one.now,
+                    one.digest,
+                    {name: arrays[row] for name, row in one.weights.items()},
+                    one.blocks,
+                    one.paces,
+                )
+                for one in notes.orders
+            ]
+            self.waiting = {
+                message_id: Sent(node, orders[place], notes.orders[place].versions)
+                for message_id, node, place in notes.sent
+            }
+        except IndexError:
+            raise DataError("an order on its way, or its weights, is missing") from None

@@ -5,9 +5,21 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from fedtp.blocks import Packed
+from fedtp.streaming.state import State
+from server.notes import Notes, by_node, of_nodes
 from server.settings import ReactionSpec
 
 NO_REACTIONS = ReactionSpec()
+
+
+class _Noted(Notes):
+    """Rounds in which nodes reported, and drifted, each once; and those of the latest reaction for all."""
+
+    reported: list[int]
+    drifted: list[int]
+    began: int
+    ends: int
+    anew: int
 
 
 class Reactions:
@@ -68,6 +80,26 @@ class Reactions:
             return {}
         self._anew = self._began
         return {name: self._initial[name].copy() for name in self._blocks}
+
+    def state(self) -> State:
+        """Return what was noted."""
+        reporting, reported = by_node(self._reported)
+        drifting, drifted = by_node(self._drifted)
+        notes = _Noted(reported=reported, drifted=drifted, began=self._began, ends=self._ends, anew=self._anew)
+        return State({"reported": reporting, "drifted": drifting}, notes.saved())
+
+    def load_state(self, state: State) -> None:
+        """Take over what was noted.
+
+        Raises
+        ------
+        DataError
+            If it is of something else.
+        """
+        notes = _Noted.of(state)
+        reported, drifted = of_nodes(state, "reported", notes.reported), of_nodes(state, "drifted", notes.drifted)
+        self._reported, self._drifted = reported, drifted
+        self._began, self._ends, self._anew = notes.began, notes.ends, notes.anew
 
     def _reacts(self, number: int) -> bool:
         """Say whether a reaction for all is under way in a round; begin one if so many have drifted."""

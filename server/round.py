@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 
 from fedtp.blocks import Packed
+from fedtp.streaming.state import State
 from server.mailbox import OrderKey
 from server.verdict import Verdict
 
@@ -32,6 +33,8 @@ class Round:
         How many times a block was aggregated, divided by the number of blocks.
     waiting
         Orders that may still be answered in a later round: none in synchronous mode.
+    state
+        Returns all that the server knows now, to begin there another time: to be called before the next round.
     """
 
     number: int
@@ -43,3 +46,4 @@ class Round:
     weights: Mapping[str, Packed]
     aggregations: float = 1.0
     waiting: frozenset[OrderKey] = frozenset()
+    state: Callable[[], State] = field(default=lambda: State({}), repr=False)

@@ -7,7 +7,7 @@ one. A model names its parts in ``_parts()``.
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
@@ -45,13 +45,26 @@ class State:
         DataError
             If there is no such array.
         """
+        found: NDArray[np.float64] = self.typed(name, np.float64, *shape)
+        if not np.isfinite(found).all():
+            raise DataError(f"the array {name!r} holds numbers that are not finite")
+        return found
+
+    def typed(self, name: str, dtype: type[np.generic], *shape: int | None) -> NDArray[Any]:
+        """Return a copy of an array, if it has that type and shape; None stands for any length.
+
+        Raises
+        ------
+        DataError
+            If there is no such array.
+        """
         found = self.arrays.get(name)
         if found is None:
             raise DataError(f"the array {name!r} is missing")
-        if found.dtype != np.float64 or found.shape != shape:
-            raise DataError(f"the array {name!r} is {found.dtype} {list(found.shape)}, not float64 {list(shape)}")
-        if not np.isfinite(found).all():
-            raise DataError(f"the array {name!r} holds numbers that are not finite")
+        fits = len(found.shape) == len(shape) and all(n in (m, None) for m, n in zip(found.shape, shape, strict=True))
+        if found.dtype != dtype or not fits:
+            wanted = f"{np.dtype(dtype)} [{', '.join('any' if n is None else str(n) for n in shape)}]"
+            raise DataError(f"the array {name!r} is {found.dtype} {list(found.shape)}, not {wanted}")
         return np.array(found, order="C")
 
     def whole(self, name: str, least: int = 0) -> int:
@@ -87,6 +100,40 @@ class Part(Protocol):
             If it is none of this part's; nothing has been taken over then.
         """
         ...
+
+
+def joined(states: Mapping[str, State]) -> State:
+    """Return one state of several parts', by names without a slash; `parted` takes it apart.
+
+    Examples
+    --------
+    >>> whole = joined({"clock": State({"times": np.zeros(2)}, {"now": 1.5}), "empty": State({})})
+    >>> list(whole.arrays), whole.record
+    (['clock/times'], {'clock': {'now': 1.5}, 'empty': {}})
+    >>> parted(whole, ["clock", "empty"])["clock"].record
+    {'now': 1.5}
+    """
+    arrays = {f"{name}/{key}": array for name, state in states.items() for key, array in state.arrays.items()}
+    return State(arrays, {name: state.record for name, state in states.items()})
+
+
+def parted(state: State, names: Iterable[str]) -> dict[str, State]:
+    """Return the states that `joined` made one of, if they are of these names.
+
+    Raises
+    ------
+    DataError
+        If not.
+    """
+    own: dict[str, dict[str, NDArray[Any]]] = {name: {} for name in names}
+    if differing := sorted(own.keys() ^ state.record.keys()):
+        raise DataError(f"{', '.join(differing)} is not in both")
+    for key, array in state.arrays.items():
+        name, _, rest = key.partition("/")
+        if name not in own:
+            raise DataError(f"the array {key!r} belongs to nothing")
+        own[name][rest] = array
+    return {name: State(arrays, state.record[name]) for name, arrays in own.items()}
 
 
 def plain(name: Hashable, what: str) -> str | int | float | bool:
