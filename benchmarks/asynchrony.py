@@ -30,7 +30,8 @@ from machine import publish
 from server.app import make_server_app
 from server.round import Round
 from simulations import Scenario
-from simulations.fleet import Errand, FleetGrid
+from simulations.errand import Errand
+from simulations.fleet import FleetGrid
 from simulations.flower import make_context
 from simulations.simulation import inline
 from simulations.world import World

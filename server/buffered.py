@@ -11,7 +11,7 @@ import math
 import numpy as np
 from flwr.serverapp import Grid
 
-from fedtp.streaming.state import Part, State, counts, joined, parted
+from fedtp.streaming.state import Part, State, counts, parted, together
 from server.clock import Clock
 from server.layerwise import LayerwiseStrategy, Update
 from server.mailbox import Mailbox, OrderKey, Sent
@@ -95,7 +95,7 @@ class Buffered:
     def state(self) -> State:
         """Return all that is known between two rounds."""
         own = State({}, {"number": self.number})
-        return joined({"rounds": own, **{name: part.state() for name, part in self._parts().items()}})
+        return together({"rounds": own, **{name: part.state() for name, part in self._parts().items()}})
 
     def load_state(self, state: State) -> None:
         """Go on where another schedule with the same arguments was.
@@ -170,7 +170,7 @@ class Dispatcher:
         """Return the orders on their way, and when each node got its last one."""
         nodes, last = by_node(self._last)
         own = State({"last": nodes}, _Dispatched(times=self._times, last=last).saved())
-        return joined({"own": own, "mailbox": self.mailbox.state()})
+        return together({"own": own, "mailbox": self.mailbox.state()})
 
     def load_state(self, state: State) -> None:
         """Go on where another dispatcher with the same arguments was.

@@ -16,7 +16,7 @@ from flwr.app import Message
 from fedtp.blocks import Packed
 from fedtp.errors import WireError
 from fedtp.learner import Learner
-from fedtp.streaming.state import Part, State, counts, joined, parted
+from fedtp.streaming.state import Part, State, counts, parted, together
 from fedtp.wire import Order
 from server.aggregation import Aggregation, weighted_mean
 from server.assignment import Assignment
@@ -130,7 +130,7 @@ class LayerwiseStrategy:
     def state(self) -> State:
         """Return the weights, and all that has led to them and bears upon the next."""
         weights = State(dict(self.weights), {"versions": list(self.versions.values())})
-        return joined({"weights": weights, **{name: part.state() for name, part in self._parts().items()}})
+        return together({"weights": weights, **{name: part.state() for name, part in self._parts().items()}})
 
     def load_state(self, state: State) -> None:
         """Go on where another strategy with the same arguments was.

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from flwr.serverapp import Grid
 
-from fedtp.streaming.state import State, joined, parted
+from fedtp.streaming.state import State, parted, together
 from server.clock import Clock, wait_until
 from server.layerwise import LayerwiseStrategy, Update
 from server.mailbox import Mailbox, OrderKey
@@ -109,7 +109,7 @@ class Synchronous:
     def state(self) -> State:
         """Return all that is known between two rounds."""
         own = State({}, _Begun(number=self.number, start=self.start).saved())
-        return joined({"rounds": own, "strategy": self._strategy.state(), "mailbox": self.mailbox.state()})
+        return together({"rounds": own, "strategy": self._strategy.state(), "mailbox": self.mailbox.state()})
 
     def load_state(self, state: State) -> None:
         """Go on where another schedule with the same arguments was.

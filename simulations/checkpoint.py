@@ -83,7 +83,7 @@ class Checkpoint:
         path = folder / FILE
         record, arrays = _ARCHIVE.read(path)
         done, states = record.get("round"), record.get("states")
-        if type(done) is not int or not 0 <= done <= scenario.server.rounds or not isinstance(states, dict):
+        if type(done) is not int or done < 0 or not isinstance(states, dict):
             raise DataError(f"{path} is damaged: it does not say how far the simulation has come")
         if record.get("scenario") != _mark(scenario):
             raise DataError(f"{path} belongs to a run of other settings than {folder / 'scenario.toml'}")
@@ -123,7 +123,7 @@ def from_frame(frame: pl.DataFrame) -> NDArray[np.uint8]:
     return np.frombuffer(buffer.getvalue(), np.uint8)
 
 
-def to_frame(array: NDArray[Any] | None, schema: Mapping[str, type[pl.DataType]]) -> pl.DataFrame:
+def to_frame(array: NDArray[Any] | None, schema: Mapping[str, pl.DataType | type[pl.DataType]]) -> pl.DataFrame:
     """Return the table that `from_frame` wrote.
 
     Raises

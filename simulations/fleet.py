@@ -7,11 +7,9 @@ come to its arrival.
 
 from __future__ import annotations
 
-import heapq
 import itertools
 import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from flwr.app import Message, RecordDict
@@ -21,81 +19,19 @@ from numpy.typing import NDArray
 
 from clients.training import Outcome
 from fedtp.errors import FedtpError
+from fedtp.streaming.state import Part, State, parted, together
 from fedtp.wire import content_bytes
 from simulations.devices import Batteries, Fleet
+from simulations.errand import Errand
 from simulations.executors import Executor
 from simulations.flower import RUN_ID, identify, number
 from simulations.journeys import Journeys
 from simulations.luck import Luck, LuckOfOrders
+from simulations.virtual_time import FleetClock, Replies
 
 #: Why an answer never arrives: its device could no longer be reached, ran out of power or dropped out while it worked
 #: or transferred, or the message was lost.
 WENT_OFF, BATTERY_EMPTY, GAVE_UP, LOST_ON_ITS_WAY = "went off", "battery empty", "dropped out", "lost on its way"
-
-
-class FleetClock:
-    """Virtual time. It stands still while anything is computed, and moves when the server waits."""
-
-    def __init__(self) -> None:
-        self._now = 0.0
-        self._arrivals: list[float] = []
-
-    def now(self) -> float:
-        """Return the virtual time, s."""
-        return self._now
-
-    def expect(self, arrival: float) -> None:
-        """Note that a message arrives at a time, s."""
-        heapq.heappush(self._arrivals, arrival)
-
-    def wait(self, until: float, messages: int) -> None:
-        """Move to the time by which so many more messages have arrived, but not past `until`."""
-        reached = until
-        if messages:
-            soonest = heapq.nsmallest(messages, self._arrivals)
-            reached = min(until, soonest[-1]) if len(soonest) == messages else until
-        self._now = max(self._now, reached)
-        while self._arrivals and self._arrivals[0] <= self._now:
-            heapq.heappop(self._arrivals)
-
-
-@dataclass(frozen=True, eq=False)
-class Errand:
-    """An order's way to a device and back, as the world sees it and the server does not.
-
-    Parameters
-    ----------
-    node, device
-        The node's id, and the device's number from 0.
-    started, arrived
-        When the order was sent and the answer is there, s; infinite if it is lost.
-    bytes_down, bytes_up
-        Size of the order and of the answer.
-    compute_seconds, transfer_seconds
-        How long the device computed, and how long it sent and received.
-    joules
-        Energy that the device spent.
-    outcome
-        What came of it on the device.
-    lost
-        Why the answer never arrives, in a few words for counting; empty if it does. The energy of a device that
-        was broken off is spent all the same, up to then.
-    delivered
-        Whether the answer is part of the node's reply: a gateway leaves out what comes too late.
-    """
-
-    node: int
-    device: int
-    started: float
-    arrived: float
-    bytes_down: int
-    bytes_up: int
-    compute_seconds: float
-    transfer_seconds: float
-    joules: float
-    outcome: Outcome
-    lost: str = ""
-    delivered: bool = True
 
 
 class FleetGrid(Grid):
@@ -148,7 +84,7 @@ class FleetGrid(Grid):
         self._patience = patience_seconds
         self._on_errand = on_errand
         self._sent = 0
-        self._replies: dict[str, tuple[float, Message]] = {}
+        self._replies = Replies()
 
     def set_run(self, run: Run) -> None:
         """Do nothing: a simulated grid has one run."""
@@ -198,16 +134,13 @@ class FleetGrid(Grid):
         )
         for position, reply in zip(answering, replies, strict=True):
             arrival = max(errand.arrived for errand in through[position])
-            self._replies[ids[position]] = arrival, reply
+            self._replies.put(ids[position], arrival, reply)
             self.clock.expect(arrival)
         return ids
 
     def pull_messages(self, message_ids: Iterable[str]) -> list[Message]:
         """Return the replies to these messages that have arrived by now, in the order of arrival; each once."""
-        now = self.clock.now()
-        arrived = [i for i in message_ids if i in self._replies and self._replies[i][0] <= now]
-        arrived.sort(key=lambda i: (self._replies[i][0], int(i)))
-        return [self._replies.pop(i)[1] for i in arrived]
+        return self._replies.take(message_ids, self.clock.now())
 
     def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> list[Message]:
         """Send messages and wait, in virtual time, until all replies have come or time is out.
@@ -216,12 +149,34 @@ class FleetGrid(Grid):
         """
         start = self.clock.now()
         ids = self.push_messages(messages)
-        arrivals = [self._replies[i][0] for i in ids if i in self._replies]
+        arrivals = self._replies.arrivals(ids)
         last = max(arrivals, default=start)
         if timeout is not None:
             last = min(last, start + timeout) if len(arrivals) == len(ids) else start + timeout
         self.clock.wait(last, 0)
         return self.pull_messages(ids)
+
+    def state(self) -> State:
+        """Return the time, what is on its way, and all that has become of the devices beside what they learnt."""
+        own = State({}, {"sent": self._sent})
+        return together({"grid": own, **{name: part.state() for name, part in self._parts().items()}})
+
+    def load_state(self, state: State) -> None:
+        """Go on where the grid of another fleet of the same devices was.
+
+        Raises
+        ------
+        DataError
+            If it was of others; this one is of no use then.
+        """
+        parts = self._parts()
+        states = parted(state, ["grid", *parts])
+        self._sent = states["grid"].whole("sent")
+        for name, part in parts.items():
+            part.load_state(states[name])
+
+    def _parts(self) -> dict[str, Part]:
+        return {"clock": self.clock, "batteries": self.batteries, "luck": self._luck, "replies": self._replies}
 
     def _reachable(self) -> NDArray[np.bool_]:
         """Return which devices can be reached now: those that are there, and have power."""

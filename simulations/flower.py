@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from flwr.app import Context, Message, RecordDict
+from flwr.common.serde import message_from_proto, message_to_proto
+from flwr.proto.message_pb2 import Message as ProtoMessage
 from flwr.supercore.task_identity import TaskIdentity
+from google.protobuf.message import DecodeError
 
+from fedtp.errors import DataError
 from fedtp.run_config import ConfigValue
 
 #: Outside a SuperLink there is one run and one task.
@@ -22,6 +26,26 @@ def identify() -> None:
 def number(message: Message, message_id: str) -> None:
     """Give a message its id, as a SuperLink does."""
     message.metadata.__dict__["_message_id"] = message_id
+
+
+def to_bytes(message: Message) -> bytes:
+    """Return a message as Flower sends it."""
+    sent: bytes = message_to_proto(message).SerializeToString()
+    return sent
+
+
+def from_bytes(sent: bytes) -> Message:
+    """Return the message that `to_bytes` wrote.
+
+    Raises
+    ------
+    DataError
+        If it is none.
+    """
+    try:
+        return message_from_proto(ProtoMessage.FromString(sent))
+    except (DecodeError, ValueError, TypeError) as error:
+        raise DataError(f"a message cannot be read: {error}") from None
 
 
 def make_context(

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from fedtp.streaming.state import State
 from simulations.seeding import Purpose, generator
 
 Floats = NDArray[np.float64]
@@ -68,6 +69,20 @@ class LuckOfOrders:
         # Box and Muller: two normal numbers from two uniform ones, of which the first must not be 0.
         length = np.sqrt(-2.0 * np.log1p(-radius))
         return Luck(length * np.cos(2 * np.pi * angle), length * np.sin(2 * np.pi * angle), loss, dropout, moment)
+
+    def state(self) -> State:
+        """Return how many orders each device has had."""
+        return State({"orders": self.orders})
+
+    def load_state(self, state: State) -> None:
+        """Go on where the luck of as many devices was.
+
+        Raises
+        ------
+        DataError
+            If there were more, or fewer.
+        """
+        self.orders = state.typed("orders", np.uint64, len(self.orders))
 
 
 def _mixed(bits: NDArray[np.uint64]) -> NDArray[np.uint64]:

@@ -12,12 +12,13 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ValidationError
 
 from clients.budget import peak_bytes
-from fedtp.errors import DataError, ModelError
+from fedtp.errors import DataError
 from fedtp.measures import kappa, kappa_t, match_detections
 from fedtp.streaming.state import State
 from server.round import Round
 from simulations.checkpoint import from_frame, to_frame
-from simulations.fleet import Errand
+from simulations.errand import COLUMNS as ERRANDS
+from simulations.errand import Errand, from_table, to_table
 from simulations.recovery import recoveries
 from simulations.world import World
 
@@ -226,13 +227,12 @@ class Recorder:
         }
 
     def state(self) -> State:
-        """Return all that was noted so far, between two rounds that wait for each other."""
-        if self._errands:
-            raise ModelError("a recorder cannot be saved yet while orders are on their way")
+        """Return all that was noted so far, between two rounds."""
         return State(
             {
                 "rounds": from_frame(self.rounds()),
                 "devices": from_frame(self.devices()),
+                "errands": from_frame(to_table(self._errands)),
                 "confusion": self._confusion,
                 "last_label": np.array(list(self._last_label.items()), np.int64).reshape(-1, 2),
             },
@@ -257,6 +257,7 @@ class Recorder:
         """
         rounds = to_frame(state.arrays.get("rounds"), _ROUNDS)
         devices = to_frame(state.arrays.get("devices"), _DEVICES)
+        errands = to_frame(state.arrays.get("errands"), ERRANDS)
         confusion, labels = state.arrays.get("confusion"), state.arrays.get("last_label")
         if confusion is None or confusion.dtype != np.int64 or confusion.shape != self._confusion.shape:
             raise DataError(f"the confusion matrix is not one of {len(self._confusion)} classes")
@@ -266,7 +267,7 @@ class Recorder:
             notes = _Notes.model_validate(state.record)
         except ValidationError as error:
             raise DataError(f"{error.error_count()} of its notes do not fit") from None
-        self._rounds, self._devices = rounds.to_dicts(), devices.rows()
+        self._rounds, self._devices, self._errands = rounds.to_dicts(), devices.rows(), from_table(errands)
         self._confusion, self._last_label = confusion.copy(), dict(labels.tolist())
         self._refusals, self._updates = Counter(notes.refusals), Counter(notes.updates)
         self._peaks, self._detections = dict(notes.peaks), notes.detections

@@ -81,6 +81,38 @@ class State:
         return found
 
 
+def together(states: Mapping[str, State]) -> State:
+    """Return several states as one, under their names.
+
+    >>> whole = together({"server": State({"0": np.arange(2)}, {"now": 60.0}), "clock": State({})})
+    >>> list(whole.arrays), whole.record
+    (['server/0'], {'server': {'now': 60.0}, 'clock': {}})
+    """
+    return State(
+        {f"{name}/{key}": array for name, state in states.items() for key, array in state.arrays.items()},
+        {name: state.record for name, state in states.items()},
+    )
+
+
+def apart(state: State) -> dict[str, State]:
+    """Return the states that `together` made one of.
+
+    Raises
+    ------
+    DataError
+        If it is none of these.
+    """
+    arrays: dict[str, dict[str, NDArray[Any]]] = {name: {} for name in state.record}
+    for key, array in state.arrays.items():
+        name, _, rest = key.partition("/")
+        if name not in arrays:
+            raise DataError(f"the array {key!r} belongs to nothing")
+        arrays[name][rest] = array
+    if not all(isinstance(record, dict) for record in state.record.values()):
+        raise DataError("what it consists of has no records")
+    return {name: State(arrays[name], record) for name, record in state.record.items()}
+
+
 @runtime_checkable
 class Part(Protocol):
     """A part of a model that can be saved."""
@@ -100,40 +132,6 @@ class Part(Protocol):
             If it is none of this part's; nothing has been taken over then.
         """
         ...
-
-
-def joined(states: Mapping[str, State]) -> State:
-    """Return one state of several parts', by names without a slash; `parted` takes it apart.
-
-    Examples
-    --------
-    >>> whole = joined({"clock": State({"times": np.zeros(2)}, {"now": 1.5}), "empty": State({})})
-    >>> list(whole.arrays), whole.record
-    (['clock/times'], {'clock': {'now': 1.5}, 'empty': {}})
-    >>> parted(whole, ["clock", "empty"])["clock"].record
-    {'now': 1.5}
-    """
-    arrays = {f"{name}/{key}": array for name, state in states.items() for key, array in state.arrays.items()}
-    return State(arrays, {name: state.record for name, state in states.items()})
-
-
-def parted(state: State, names: Iterable[str]) -> dict[str, State]:
-    """Return the states that `joined` made one of, if they are of these names.
-
-    Raises
-    ------
-    DataError
-        If not.
-    """
-    own: dict[str, dict[str, NDArray[Any]]] = {name: {} for name in names}
-    if differing := sorted(own.keys() ^ state.record.keys()):
-        raise DataError(f"{', '.join(differing)} is not in both")
-    for key, array in state.arrays.items():
-        name, _, rest = key.partition("/")
-        if name not in own:
-            raise DataError(f"the array {key!r} belongs to nothing")
-        own[name][rest] = array
-    return {name: State(arrays, state.record[name]) for name, arrays in own.items()}
 
 
 def plain(name: Hashable, what: str) -> str | int | float | bool:
@@ -181,3 +179,17 @@ def counts(found: Any, size: int, what: str) -> list[int]:
     if not isinstance(found, Sequence) or len(found) != size or any(type(n) is not int or n < 0 for n in found):
         raise DataError(f"{what} are not {size} whole numbers from 0 up")
     return list(found)
+
+
+def parted(state: State, names: Iterable[str]) -> dict[str, State]:
+    """Return the states that `together` made one of, if they are of these names.
+
+    Raises
+    ------
+    DataError
+        If not.
+    """
+    states = apart(state)
+    if differing := sorted(states.keys() ^ set(names)):
+        raise DataError(f"{', '.join(differing)} is not in both")
+    return states

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from fedtp.streaming.state import State
 from simulations.devices.availability import DAY_SECONDS
 
 Floats = NDArray[np.float64]
@@ -89,6 +90,32 @@ class Batteries:
     def spend(self, devices: NDArray[np.intp], joules: Floats) -> None:
         """Take energy from the batteries of some devices: no more than they hold."""
         self._take(np.bincount(devices, joules, len(self.joules)).astype(np.float64))
+
+    def state(self) -> State:
+        """Return what each holds, and has taken and given."""
+        return State(
+            {
+                "joules": self.joules,
+                "charged": self.charged,
+                "spent": self.spent,
+                "off": self._off,
+                "now": np.array([self._now]),
+            }
+        )
+
+    def load_state(self, state: State) -> None:
+        """Go on where the same batteries were.
+
+        Raises
+        ------
+        DataError
+            If they were others.
+        """
+        size = len(self.joules)
+        (now,) = state.array("now", 1).tolist()
+        joules, charged, spent = (state.typed(name, np.float64, size) for name in ("joules", "charged", "spent"))
+        self._off = state.typed("off", np.bool_, size)
+        self.joules, self.charged, self.spent, self._now = joules, charged, spent, now
 
     def _take(self, joules: Floats) -> None:
         taken = np.minimum(joules, self.joules)

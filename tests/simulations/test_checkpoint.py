@@ -16,7 +16,7 @@ from fedtp.streaming.state import Part, State
 from server.app import Round
 from simulations import simulate
 from simulations.checkpoint import FILE, Checkpoint, from_frame, to_frame
-from simulations.fleet import Errand
+from simulations.errand import Errand
 from simulations.recorder import Recorder
 from simulations.world import World
 
@@ -140,8 +140,8 @@ def test_a_recorder_goes_on_as_if_nothing_had_happened(
 def test_all_that_a_recorder_knows_is_saved(small) -> None:
     """Whoever lets it remember more has to save that too, in `state` and `load_state`, and then name it here."""
     recorder = Recorder(World(small()))
-    tables = {"_rounds", "_devices", "_confusion", "_last_label"}
+    tables = {"_rounds", "_devices", "_errands", "_confusion", "_last_label"}
     notes = {"_refusals", "_updates", "_peaks", "_detections", "_same", "_label_delay", "_until"}
-    of_the_world, within_a_round = {"_world", "_window", "_drift_times"}, {"_errands"}
-    assert vars(recorder).keys() == tables | notes | of_the_world | within_a_round
+    of_the_world = {"_world", "_window", "_drift_times"}
+    assert vars(recorder).keys() == tables | notes | of_the_world
     assert isinstance(recorder, Part)

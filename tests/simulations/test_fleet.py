@@ -18,7 +18,9 @@ from clients.training import Outcome
 from fedtp.errors import FedtpError
 from fedtp.wire import content_bytes
 from simulations.devices import Availability, BatterySpec, Fleet
-from simulations.fleet import Errand, FleetClock, FleetGrid
+from simulations.errand import Errand
+from simulations.fleet import FleetGrid
+from simulations.virtual_time import FleetClock
 
 
 def fleet_of(devices: int = 3, **columns: Sequence[float] | float) -> Fleet:

@@ -13,7 +13,7 @@ from fedtp.measures import kappa
 from server.round import Round
 from server.verdict import Verdict
 from simulations.drift import Change, Timeline
-from simulations.fleet import Errand
+from simulations.errand import Errand
 from simulations.recorder import DETECTION_WINDOW_ROUNDS, Recorder
 
 ACCEPTED = Verdict("accepted")
