@@ -11,11 +11,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from flwr.app import Array, ArrayRecord, ConfigRecord
 from numpy.typing import NDArray
 
 from clients.settings import AdaptationSpec
@@ -24,7 +23,9 @@ from fedtp.blocks import Packed
 from fedtp.cohort import Cohort
 from fedtp.data.stream import Samples
 from fedtp.detection import onset
+from fedtp.errors import DataError
 from fedtp.learner import Learner
+from fedtp.streaming.state import State, names
 
 if TYPE_CHECKING:
     from clients.device import Device
@@ -157,21 +158,28 @@ class Adaptation:
             self.left = max(self.left - len(samples), 0)
             self.new = min(self.new + len(samples), len(self.wrong))
 
-    def suspend(self) -> tuple[ConfigRecord, ArrayRecord]:
-        """Return what must survive until the next message, as Flower's records."""
-        numbers = ConfigRecord({"left": self.left, "new": self.new, "flagged": self.flagged, "moved": list(self.moved)})
-        columns = {} if self.latest is None else {**self.latest.columns(), "wrong": self.wrong}
-        return numbers, ArrayRecord({name: Array(column) for name, column in columns.items()})
+    def state(self) -> State:
+        """Return what must survive until the next order."""
+        numbers = {"left": self.left, "new": self.new, "flagged": self.flagged, "moved": list(self.moved)}
+        return State({} if self.latest is None else {**self.latest.columns(), "wrong": self.wrong}, numbers)
 
-    def resume(self, numbers: ConfigRecord, arrays: ArrayRecord) -> None:
-        """Take over what `suspend` returned."""
-        kept: Mapping[str, Any] = numbers
-        self.left, self.new, self.flagged = int(kept["left"]), int(kept["new"]), bool(kept["flagged"])
-        self.moved = tuple(kept["moved"])
-        columns: dict[str, Any] = {name: array.numpy() for name, array in arrays.items()}
-        if columns:
-            self.wrong = columns.pop("wrong")
-            self.latest = Samples(**columns)
+    def load_state(self, state: State) -> None:
+        """Take over what another adaptation knew.
+
+        Raises
+        ------
+        DataError
+            If it was none.
+        """
+        columns = dict(state.arrays)
+        wrong = columns.pop("wrong", np.empty(0, np.bool_))
+        latest = Samples.from_columns(columns) if columns else None
+        left, new = state.whole("left"), state.whole("new")
+        flagged, moved = state.record.get("flagged"), names(state.record.get("moved"), "block")
+        if wrong.dtype != np.bool_ or wrong.shape != (len(latest or ()),) or new > len(wrong):
+            raise DataError("of samples that are remembered it is not known how they were predicted")
+        self.latest, self.wrong, self.left, self.new = latest, wrong, left, new
+        self.flagged, self.moved = bool(flagged), tuple(moved)
 
     def _after(self) -> Samples | None:
         """Return the remembered samples of the new concept."""
@@ -180,8 +188,8 @@ class Adaptation:
     def _attribute(self, device: Device) -> int:
         """Find the blocks that adapt; return how many samples were predicted for it."""
         learner = device.learner
-        names = tuple(learner.sizes)
-        self.moved = names[-1:] if self.spec.blocks == "last" else names
+        every = tuple(learner.sizes)
+        self.moved = every[-1:] if self.spec.blocks == "last" else every
         old = len(self.wrong) - self.new
         if self.spec.blocks != "moved" or self.latest is None or not (old and self.new) or not learner.reads_blocks:
             return 0
@@ -190,7 +198,7 @@ class Adaptation:
         named, y = cohort.answers(torch.from_numpy(self.latest.x)[None])[0].numpy(), self.latest.y
         first = from_block(named[:old], y[:old], named[old:], y[old:])
         later = {block.name for block in learner.chain.blocks[first:]}
-        self.moved = tuple(name for name in names if name in later) or names[-1:]
+        self.moved = tuple(name for name in every if name in later) or every[-1:]
         return len(y)
 
     def _keep_better(self, device: Device, own: Mapping[str, Packed]) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import pickle
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,8 +17,10 @@ from clients.settings import AdaptationSpec
 from fedtp.blocks import Packed
 from fedtp.data.stream import Stream
 from fedtp.detection import make_detector
+from fedtp.errors import DataError
 from fedtp.learner import Learner
-from fedtp.wire import pack_array, unpack_array
+from fedtp.streaming.detector_codecs import decode, encode
+from fedtp.streaming.state import State, apart, together
 
 _NO_LIMITS = Budget()
 _NO_ADAPTATION = AdaptationSpec()
@@ -101,19 +103,60 @@ class Device:
         """Return what of a block travels."""
         return self.weights[block][: self.learner.sizes[block]]
 
-    def suspend(self, state: RecordDict, name: str = "device") -> None:
-        """Write what must survive until the next message into Flower's ``context.state``, under a name."""
-        state[name] = ConfigRecord({"position": self.stream.position, "detector": pickle.dumps(self.detector)})
-        state[f"{name}-weights"] = _arrays(self.weights)
-        state[f"{name}-momentum"] = _arrays(self.momentum)
-        state[f"{name}-inbox"] = ArrayRecord({key: Array(kept) for key, kept in self.inbox.to_arrays().items()})
+    def state(self) -> State:
+        """Return what must survive until the next order."""
+        detector = None if self.detector is None else encode(self.detector)
+        parts = {
+            "device": State({}, {"position": self.stream.position, "detector": detector}),
+            "weights": State(dict(self.weights)),
+            "momentum": State(dict(self.momentum)),
+            "inbox": self.inbox.state(),
+        }
         if self.adaptation is not None:
-            state[f"{name}-adaptation"], state[f"{name}-samples"] = self.adaptation.suspend()
+            parts["adaptation"] = self.adaptation.state()
+        return together(parts)
+
+    def load_state(self, state: State) -> None:
+        """Go on where another device with the same learner and stream was.
+
+        Raises
+        ------
+        DataError
+            If it was none; nothing has been taken over then.
+        """
+        parts = apart(state)
+        if missing := {"device", "weights", "momentum", "inbox"} - parts.keys():
+            raise DataError(f"of a device the {', '.join(sorted(missing))} is missing")
+        device, held = parts["device"], self.learner.held
+        weights, momentum = _packed(parts["weights"], held), _packed(parts["momentum"], held)
+        if weights.keys() != held.keys():
+            raise DataError(f"a device has weights of the blocks {', '.join(weights)}, not {', '.join(held)}")
+        position, kept = device.whole("position"), device.record.get("detector")
+        detector = None if kept is None else decode(kept)
+        if type(detector) is not type(self.detector):
+            raise DataError("a device has another drift detector")
+        inbox = Inbox(self.inbox.capacity)
+        inbox.load_state(parts["inbox"])
+        adaptation = self.adaptation
+        if "adaptation" in parts:
+            if adaptation is None:
+                raise DataError("a device adapts to drift, and shall not")
+            adaptation = Adaptation(adaptation.spec)
+            adaptation.load_state(parts["adaptation"])
+        self.stream.position = position
+        self.weights, self.momentum, self.detector = weights, momentum, detector
+        self.inbox, self.adaptation = inbox, adaptation
+
+    def suspend(self, records: RecordDict, name: str = "device") -> None:
+        """Write what must survive until the next message into Flower's ``context.state``, under a name."""
+        state = self.state()
+        records[name] = ConfigRecord({"record": json.dumps(state.record)})
+        records[f"{name}-arrays"] = ArrayRecord({key: Array(array) for key, array in state.arrays.items()})
 
     @classmethod
     def resume(
         cls,
-        state: Mapping[str, Any],
+        records: Mapping[str, Any],
         learner: Learner,
         stream: Stream,
         name: str = "device",
@@ -122,29 +165,16 @@ class Device:
         adaptation: AdaptationSpec = _NO_ADAPTATION,
     ) -> Device:
         """Return the device that `suspend` wrote, or a new one where nothing was written."""
-        kept = state.get(name)
-        if kept is None:
-            return cls.new(learner, stream, buffer, budget, adaptation)
-        adapting = Adaptation.of(adaptation)
-        if adapting is not None and f"{name}-adaptation" in state:
-            adapting.resume(state[f"{name}-adaptation"], state[f"{name}-samples"])
-        stream.position = int(kept["position"])
-        return cls(
-            learner,
-            stream,
-            _packed(state[f"{name}-weights"]),
-            _packed(state[f"{name}-momentum"]),
-            # Only this process writes `context.state`, and it never leaves the device.
-            pickle.loads(kept["detector"]),
-            Inbox.from_arrays(buffer, {key: kept.numpy() for key, kept in state[f"{name}-inbox"].items()}),
-            budget,
-            adapting,
-        )
+        device = cls.new(learner, stream, buffer, budget, adaptation)
+        if name in records:
+            arrays = {key: array.numpy() for key, array in records[f"{name}-arrays"].items()}
+            device.load_state(State(arrays, json.loads(records[name]["record"])))
+        return device
 
 
-def _arrays(weights: Mapping[str, Packed]) -> ArrayRecord:
-    return ArrayRecord({name: pack_array(packed) for name, packed in weights.items()})
-
-
-def _packed(arrays: ArrayRecord) -> dict[str, Packed]:
-    return {name: unpack_array(name, array) for name, array in arrays.items()}
+def _packed(state: State, held: Mapping[str, int]) -> dict[str, Packed]:
+    """Return what was packed by block, if it is so large."""
+    for name, packed in state.arrays.items():
+        if packed.dtype != np.float32 or packed.shape != (held.get(name),):
+            raise DataError(f"of the block {name!r} a device has {packed.dtype} {list(packed.shape)}, which do not fit")
+    return {name: state.arrays[name] for name in held if name in state.arrays}

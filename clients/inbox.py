@@ -6,14 +6,14 @@ predicted at the first order after its arrival, and scored and learnt from at th
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fedtp.data.stream import Samples
+from fedtp.errors import DataError
+from fedtp.streaming.state import State
 
 # In place of a prediction that has not been made yet.
 _UNSEEN = -1
@@ -114,18 +114,21 @@ class Inbox:
         assert unlabelled.label_seconds is not None
         self.predicted[self.predicted == _UNSEEN] = predicted[np.isfinite(unlabelled.label_seconds)]
 
-    def to_arrays(self) -> dict[str, NDArray[np.generic]]:
+    def state(self) -> State:
         """Return what has to be kept while the device sleeps; nothing if there is nothing."""
-        if self.waiting is None:
-            return {}
-        return {**self.waiting.columns(), "predicted": self.predicted}
+        return State({} if self.waiting is None else {**self.waiting.columns(), "predicted": self.predicted})
 
-    @classmethod
-    def from_arrays(cls, capacity: int, arrays: Mapping[str, NDArray[np.generic]]) -> Inbox:
-        """Return the inbox that `to_arrays` told of."""
-        inbox = cls(capacity)
-        if arrays:
-            columns: dict[str, Any] = dict(arrays)
-            inbox.predicted = columns.pop("predicted")
-            inbox.waiting = Samples(**columns)
-        return inbox
+    def load_state(self, state: State) -> None:
+        """Take over what another inbox kept.
+
+        Raises
+        ------
+        DataError
+            If it was none.
+        """
+        columns = dict(state.arrays)
+        predicted = columns.pop("predicted", np.empty(0, np.int64))
+        waiting = Samples.from_columns(columns) if columns else None
+        if predicted.dtype != np.int64 or predicted.shape != (len(waiting or ()),):
+            raise DataError("of samples that wait for their labels it is not known what was predicted")
+        self.waiting, self.predicted = waiting, predicted.copy()

@@ -10,6 +10,7 @@ import hashlib
 import io
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,9 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from fedtp.archive import Archive, Arrays
+from fedtp.archive import Archive
 from fedtp.errors import DataError
-from fedtp.streaming.state import Part, State
+from fedtp.streaming.state import Part, State, apart, together
 from simulations.scenario import Scenario
 
 #: What the file in a run's folder is called. A folder with it and without a summary is that of an unfinished run.
@@ -63,13 +64,9 @@ class Checkpoint:
         DataError
             If it cannot be written.
         """
-        arrays = {f"{name}/{key}": array for name, state in self.states.items() for key, array in state.arrays.items()}
-        record = {
-            "scenario": _mark(self.scenario),
-            "round": self.round,
-            "states": {name: state.record for name, state in self.states.items()},
-        }
-        _ARCHIVE.write(folder / FILE, record, arrays)
+        whole = together(self.states)
+        record = {"scenario": _mark(self.scenario), "round": self.round, "states": whole.record}
+        _ARCHIVE.write(folder / FILE, record, whole.arrays)
 
     @classmethod
     def load(cls, folder: Path, scenario: Scenario) -> Checkpoint:
@@ -87,13 +84,15 @@ class Checkpoint:
             raise DataError(f"{path} is damaged: it does not say how far the simulation has come")
         if record.get("scenario") != _mark(scenario):
             raise DataError(f"{path} belongs to a run of other settings than {folder / 'scenario.toml'}")
-        own: dict[str, Arrays] = {name: {} for name in states}
-        for key, array in arrays.items():
-            name, _, rest = key.partition("/")
-            if name not in own:
-                raise DataError(f"{path} is damaged: the array {key!r} belongs to nothing")
-            own[name][rest] = array
-        return cls(scenario, done, {name: State(own[name], state) for name, state in states.items()})
+        if record.get("fedtp") != version("fedtp"):
+            raise DataError(
+                f"{path} was written by fedtp {record.get('fedtp')}, and only that version is sure to end with the "
+                f"same results, not {version('fedtp')}"
+            )
+        try:
+            return cls(scenario, done, apart(State(arrays, states)))
+        except DataError as error:
+            raise DataError(f"{path} is damaged: {error}") from None
 
     def restore(self, parts: Mapping[str, Part]) -> None:
         """Hand every component what it knew.

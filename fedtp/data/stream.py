@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import MISSING, dataclass, fields
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+
+from fedtp.errors import DataError
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,6 +54,21 @@ class Samples:
         """Return the arrays that there are, by name."""
         found = {field.name: getattr(self, field.name) for field in fields(self)}
         return {name: column for name, column in found.items() if column is not None}
+
+    @classmethod
+    def from_columns(cls, columns: Mapping[str, NDArray[Any]]) -> Samples:
+        """Return the samples that `columns` told of.
+
+        Raises
+        ------
+        DataError
+            If an array is missing or of nothing, or they are not of equal length.
+        """
+        needed = {field.name for field in fields(cls) if field.default is MISSING}
+        known = {field.name for field in fields(cls)}
+        if not needed <= columns.keys() <= known or len({column.shape[:1] for column in columns.values()}) > 1:
+            raise DataError(f"samples have not the columns {', '.join(columns)}, or not of such lengths")
+        return cls(**columns)
 
 
 class Stream(Protocol):

@@ -54,7 +54,7 @@ def encode(detector: Detector) -> dict[str, Any]:
         "type": name,
         "parameters": parameters,
         "state": {attribute: kind.write(getattr(detector, attribute)) for attribute, kind in kinds.items()},
-        "river": version("river"),
+        "river": _river(),
     }
 
 
@@ -96,7 +96,7 @@ def decode(record: Any, *, restart: bool = False) -> Detector:
     detector = _made(name, record.get("parameters"))
     if restart:
         return detector
-    if name == "ADWIN" and record.get("river") != version("river"):
+    if name == "ADWIN" and record.get("river") != _river():
         raise DataError(
             f"the state of ADWIN was saved by River {record.get('river')}, and only that version is sure to understand "
             f"it, not {version('river')}: load with restart_detectors=True to have detectors start anew"
@@ -139,6 +139,11 @@ def _made(name: str, parameters: Any) -> Detector:
 
 def _expected(name: str, parameters: Mapping[str, Any]) -> set[str]:
     return {*parameters, *_attributes()[name], *_DERIVED.get(name, ())}
+
+
+@cache
+def _river() -> str:
+    return version("river")
 
 
 #: What parameters alone decide.

@@ -15,13 +15,13 @@ def executor_for(world: World) -> Executor:
     FedtpError
         If Ray is asked for, and is not installed or not there.
     """
-    scenario = world.scenario
-    if scenario.run.executor == "ray":
+    scenario, run = world.scenario, world.scenario.run
+    if run.executor == "ray":
         from simulations.executors.ray import RayExecutor
 
-        return RayExecutor(scenario.to_toml(), scenario.run.processes)
-    if scenario.run.processes > 1:
+        return RayExecutor(scenario.to_toml(), run.processes, run.devices_per_node)
+    if run.processes > 1:
         from simulations.executors.processes import ProcessExecutor
 
-        return ProcessExecutor(scenario.to_toml(), scenario.run.processes)
+        return ProcessExecutor(scenario.to_toml(), run.processes, run.devices_per_node)
     return InlineExecutor(world.device)

@@ -8,6 +8,7 @@ from typing import Protocol
 from flwr.app import Message
 
 from clients.training import Outcome
+from fedtp.streaming.state import State
 
 #: For each of some nodes the numbers of devices of it, from 0.
 Devices = Sequence[Sequence[int]]
@@ -29,6 +30,20 @@ class Executor(Protocol):
             Those whose node answers.
         devices
             For each those of the node's devices whose work gets through, at least one.
+        """
+        ...
+
+    def state(self) -> State:
+        """Return what the devices must keep from one order to the next; not between `learn` and `report`."""
+        ...
+
+    def load_state(self, state: State) -> None:
+        """Have the devices go on where those of another executor of the same world were.
+
+        Raises
+        ------
+        DataError
+            If they were none of these.
         """
         ...
 

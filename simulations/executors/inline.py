@@ -9,7 +9,9 @@ from flwr.app import Message
 from clients.app import answer
 from clients.device import Device
 from clients.training import Outcome
+from fedtp.streaming.state import State
 from simulations.executors.executor import Devices
+from simulations.executors.fleet_state import joined, split
 from simulations.executors.orders import distinct
 from simulations.executors.shard import Shard
 
@@ -33,6 +35,14 @@ class InlineExecutor:
     def report(self, messages: Sequence[Message], devices: Devices) -> list[Message]:
         """Return the replies to some of the messages of the last `learn`."""
         return [answer(message, report) for message, report in zip(messages, self._shard.report(devices), strict=True)]
+
+    def state(self) -> State:
+        """Return what the devices must keep from one order to the next."""
+        return joined(self._shard.states())
+
+    def load_state(self, state: State) -> None:
+        """Have the devices go on where those of another executor of the same world were."""
+        self._shard.load_states(split(state))
 
     def close(self) -> None:
         """Do nothing: it has started nothing."""

@@ -13,11 +13,12 @@ import signal
 import subprocess
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from clients.training import Outcome
 from fedtp.errors import FedtpError
+from fedtp.streaming.state import State
 from fedtp.wire import Order, Report
 from simulations.executors.executor import Devices
 from simulations.executors.shard import ScenarioShard
@@ -35,10 +36,12 @@ class ProcessExecutor(ShardedExecutor):
         The scenario of the devices, as TOML.
     shards
         How many processes.
+    devices_per_node
+        How many devices a node hosts.
     """
 
-    def __init__(self, scenario: str, shards: int) -> None:
-        super().__init__([_Process(scenario) for _ in range(shards)])
+    def __init__(self, scenario: str, shards: int, devices_per_node: int = 1) -> None:
+        super().__init__([_Process(scenario) for _ in range(shards)], devices_per_node)
 
 
 class _Process:
@@ -68,6 +71,14 @@ class _Process:
     def report(self, devices: Devices) -> Callable[[], list[Report | str]]:
         """Begin to report on the last `learn`; see `simulations.executors.shard.Shard.report`."""
         return self._call("report", devices)
+
+    def states(self) -> Callable[[], dict[int, State]]:
+        """Begin to gather the states of its devices."""
+        return self._call("states")
+
+    def load_states(self, states: Mapping[int, State]) -> Callable[[], None]:
+        """Begin to have its devices go on where others were."""
+        return self._call("load_states", states)
 
     def close(self) -> None:
         """End the process, whatever it is doing: it holds nothing that is worth keeping."""

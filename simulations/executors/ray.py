@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import ModuleType
 from typing import Any
 
 from clients.training import Outcome
 from fedtp.errors import FedtpError
+from fedtp.streaming.state import State
 from fedtp.wire import Order, Report
 from simulations.executors.executor import Devices
 from simulations.executors.shard import ScenarioShard
@@ -28,6 +29,8 @@ class RayExecutor(ShardedExecutor):
         The scenario of the devices, as TOML.
     shards
         How many actors, each with a core of its own.
+    devices_per_node
+        How many devices a node hosts.
 
     Raises
     ------
@@ -35,12 +38,12 @@ class RayExecutor(ShardedExecutor):
         If Ray is not installed, or there is no cluster at ``RAY_ADDRESS``.
     """
 
-    def __init__(self, scenario: str, shards: int) -> None:
+    def __init__(self, scenario: str, shards: int, devices_per_node: int = 1) -> None:
         self._ray = _ray()
         self._started = not self._ray.is_initialized()
         if self._started:
             _connect(self._ray, shards)
-        super().__init__([_Actor(self._ray, scenario) for _ in range(shards)])
+        super().__init__([_Actor(self._ray, scenario) for _ in range(shards)], devices_per_node)
 
     def close(self) -> None:
         """End the actors, and the cluster if it was started for them."""
@@ -61,6 +64,12 @@ class _Actor:
 
     def report(self, devices: Devices) -> Callable[[], list[Report | str]]:
         return self._result(self._shard.report.remote(devices))
+
+    def states(self) -> Callable[[], dict[int, State]]:
+        return self._result(self._shard.states.remote())
+
+    def load_states(self, states: Mapping[int, State]) -> Callable[[], None]:
+        return self._result(self._shard.load_states.remote(states))
 
     def close(self) -> None:
         self._ray.kill(self._shard)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 
@@ -10,6 +10,7 @@ from clients.app import Done, carry_out, conclude
 from clients.device import Device
 from clients.training import Outcome
 from fedtp.errors import FedtpError
+from fedtp.streaming.state import State
 from fedtp.wire import Order, Report
 from simulations.executors.executor import Devices
 from simulations.scenario import Scenario
@@ -58,6 +59,17 @@ class Shard:
         reports = [conclude([self._done[number] for number in node]) for node in devices]
         self._done = {}
         return reports
+
+    def states(self) -> dict[int, State]:
+        """Return the states of the devices that have had an order, by their numbers."""
+        return {number: device.state() for number, device in self._devices.items()}
+
+    def load_states(self, states: Mapping[int, State]) -> None:
+        """Have the devices go on where others were; nothing is taken over if one refuses its state."""
+        devices = {number: self._open_device(number) for number in states}
+        for number, device in devices.items():
+            device.load_state(states[number])
+        self._devices = devices
 
     def device(self, number: int) -> Device:
         """Return a device by its number."""

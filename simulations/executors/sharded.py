@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol, TypeVar
 
 from flwr.app import Message
@@ -10,8 +10,10 @@ from flwr.app import Message
 from clients.app import answer
 from clients.training import Outcome
 from fedtp.errors import FedtpError
+from fedtp.streaming.state import State
 from fedtp.wire import Order, Report
 from simulations.executors.executor import Devices
+from simulations.executors.fleet_state import joined, split
 from simulations.executors.orders import distinct
 
 T = TypeVar("T")
@@ -30,6 +32,14 @@ class RemoteShard(Protocol):
         """Begin to report on the last `learn`."""
         ...
 
+    def states(self) -> Callable[[], dict[int, State]]:
+        """Begin to gather the states of its devices."""
+        ...
+
+    def load_states(self, states: Mapping[int, State]) -> Callable[[], None]:
+        """Begin to have its devices go on where others were."""
+        ...
+
     def close(self) -> None:
         """End it, whatever it is doing."""
         ...
@@ -44,10 +54,13 @@ class ShardedExecutor:
     ----------
     shards
         At least one.
+    devices_per_node
+        How many devices a node hosts.
     """
 
-    def __init__(self, shards: Sequence[RemoteShard]) -> None:
+    def __init__(self, shards: Sequence[RemoteShard], devices_per_node: int) -> None:
         self._shards = shards
+        self._devices_per_node = devices_per_node
 
     def learn(self, messages: Sequence[Message], devices: Devices) -> list[list[Outcome]]:
         """Let devices of each message's node carry it out; return what came of it on each."""
@@ -62,10 +75,27 @@ class ShardedExecutor:
         reports = self._gather(messages, lambda shard, nodes: shard.report([devices[i] for i in nodes]))
         return [answer(message, report) for message, report in zip(messages, reports, strict=True)]
 
+    def state(self) -> State:
+        """Return what the devices must keep from one order to the next."""
+        begun = [shard.states() for shard in self._shards]
+        return joined({number: state for states in begun for number, state in states().items()})
+
+    def load_state(self, state: State) -> None:
+        """Have the devices go on where those of another executor of the same world were."""
+        parts: list[dict[int, State]] = [{} for _ in self._shards]
+        for number, own in split(state).items():
+            parts[self._shard_of(number // self._devices_per_node + 1)][number] = own
+        begun = [shard.load_states(states) for shard, states in zip(self._shards, parts, strict=True)]
+        for done in begun:
+            done()
+
     def close(self) -> None:
         """End the shards, whatever they are doing."""
         for shard in self._shards:
             shard.close()
+
+    def _shard_of(self, node: int) -> int:
+        return node % len(self._shards)
 
     def _gather(
         self, messages: Sequence[Message], call: Callable[[RemoteShard, Sequence[int]], Callable[[], list[T]]]
@@ -73,7 +103,7 @@ class ShardedExecutor:
         """Call every shard with the positions of its nodes' messages; return one result per message."""
         parts: list[list[int]] = [[] for _ in self._shards]
         for position, message in enumerate(messages):
-            parts[message.metadata.dst_node_id % len(parts)].append(position)
+            parts[self._shard_of(message.metadata.dst_node_id)].append(position)
         begun = [(nodes, call(shard, nodes)) for shard, nodes in zip(self._shards, parts, strict=True) if nodes]
         results: dict[int, T] = {}
         for nodes, result in begun:

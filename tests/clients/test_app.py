@@ -146,7 +146,7 @@ def test_it_does_what_a_cohort_does(make_learner, make_open, send, settings) -> 
             device = devices[node] = inline._shard.device(node - 1)
             resumed = apps.device(node, open_stream)
             assert resumed.stream.position == device.stream.position
-            mine, other = device.inbox.to_arrays(), resumed.inbox.to_arrays()
+            mine, other = device.inbox.state().arrays, resumed.inbox.state().arrays
             assert list(mine) == list(other)
             assert all(np.array_equal(mine[name], other[name]) for name in mine)
             for kept in ("weights", "momentum"):

@@ -35,7 +35,7 @@ def test_what_comes_with_its_label_passes_through_untouched() -> None:
     assert delivery.samples is arrived
     assert delivery.predicted is delivery.unlabelled is None
     assert (delivery.dropped, delivery.never_labelled, delivery.label_delay_seconds) == (0, 0, 0.0)
-    assert inbox.to_arrays() == {}
+    assert inbox.state().arrays == {}
 
 
 def test_a_full_buffer_drops_the_oldest() -> None:
@@ -113,6 +113,7 @@ def test_every_sample_has_one_fate(capacity: int, gaps, every: float) -> None:
             inbox.note(delivery.unlabelled, told)
         held = [n for n in held if n not in ready and math.isfinite(labels[n])]
         scored += ready
-        inbox = Inbox.from_arrays(capacity, inbox.to_arrays())
+        state, inbox = inbox.state(), Inbox(capacity)
+        inbox.load_state(state)
         assert numbers(inbox.waiting) == held
     assert len(set(scored)) == len(scored)
