@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from fedtp.archive import Archive
 from fedtp.errors import DataError
-from fedtp.streaming.state import Part, State, apart, together
+from fedtp.streaming.state import Part, State, joined, parted
 from simulations.scenario import Scenario
 
 #: What the file in a run's folder is called. A folder with it and without a summary is that of an unfinished run.
@@ -64,7 +64,7 @@ class Checkpoint:
         DataError
             If it cannot be written.
         """
-        whole = together(self.states)
+        whole = joined(self.states)
         record = {"scenario": _mark(self.scenario), "round": self.round, "states": whole.record}
         _ARCHIVE.write(folder / FILE, record, whole.arrays)
 
@@ -90,7 +90,7 @@ class Checkpoint:
                 f"same results, not {version('fedtp')}"
             )
         try:
-            return cls(scenario, done, apart(State(arrays, states)))
+            return cls(scenario, done, parted(State(arrays, states), states))
         except DataError as error:
             raise DataError(f"{path} is damaged: {error}") from None
 

@@ -16,15 +16,15 @@ from numpy.typing import NDArray
 
 from fedtp.archive import Arrays
 from fedtp.errors import DataError
-from fedtp.streaming.state import State, apart, together
+from fedtp.streaming.state import State, joined, parted
 
 _NOTHING = -1
 
 
-def joined(states: Mapping[int, State]) -> State:
+def stacked(states: Mapping[int, State]) -> State:
     """Return the states of devices, by their numbers, as one.
 
-    >>> whole = joined({7: State({"a": np.zeros(2)}, {"n": 1}), 3: State({"a": np.zeros(2)}, {"n": 2})})
+    >>> whole = stacked({7: State({"a": np.zeros(2)}, {"n": 1}), 3: State({"a": np.zeros(2)}, {"n": 2})})
     >>> whole.arrays["values/a"].shape, whole.arrays["which/a"].tolist(), whole.arrays["devices/numbers"].tolist()
     ((2,), [0, 0], [3, 7])
     """
@@ -37,18 +37,18 @@ def joined(states: Mapping[int, State]) -> State:
         different, columns["which"][name] = _different([states[number].arrays.get(name) for number in numbers])
         columns["values"][name] = np.concatenate(different)
         columns["lengths"][name] = np.array([len(array) for array in different])
-    return together({"devices": State(devices), **{key: State(arrays) for key, arrays in columns.items()}})
+    return joined({"devices": State(devices), **{key: State(arrays) for key, arrays in columns.items()}})
 
 
-def split(state: State) -> dict[int, State]:
-    """Return the states of devices, by their numbers, that `joined` made one of.
+def unstacked(state: State) -> dict[int, State]:
+    """Return the states of devices, by their numbers, that `stacked` made one of.
 
     Raises
     ------
     DataError
         If it is none of these.
     """
-    parts = {name: part.arrays for name, part in apart(state).items()}
+    parts = {name: part.arrays for name, part in parted(state, state.record).items()}
     try:
         numbers, records = parts["devices"]["numbers"].tolist(), json.loads(parts["devices"]["records"].tobytes())
         arrays: list[Arrays] = [{} for _ in numbers]

@@ -11,7 +11,7 @@ from clients.device import Device
 from clients.training import Outcome
 from fedtp.streaming.state import State
 from simulations.executors.executor import Devices
-from simulations.executors.fleet_state import joined, split
+from simulations.executors.fleet_state import stacked, unstacked
 from simulations.executors.orders import distinct
 from simulations.executors.shard import Shard
 
@@ -38,11 +38,11 @@ class InlineExecutor:
 
     def state(self) -> State:
         """Return what the devices must keep from one order to the next."""
-        return joined(self._shard.states())
+        return stacked(self._shard.states())
 
     def load_state(self, state: State) -> None:
         """Have the devices go on where those of another executor of the same world were."""
-        self._shard.load_states(split(state))
+        self._shard.load_states(unstacked(state))
 
     def close(self) -> None:
         """Do nothing: it has started nothing."""

@@ -13,7 +13,7 @@ from fedtp.errors import FedtpError
 from fedtp.streaming.state import State
 from fedtp.wire import Order, Report
 from simulations.executors.executor import Devices
-from simulations.executors.fleet_state import joined, split
+from simulations.executors.fleet_state import stacked, unstacked
 from simulations.executors.orders import distinct
 
 T = TypeVar("T")
@@ -78,12 +78,12 @@ class ShardedExecutor:
     def state(self) -> State:
         """Return what the devices must keep from one order to the next."""
         begun = [shard.states() for shard in self._shards]
-        return joined({number: state for states in begun for number, state in states().items()})
+        return stacked({number: state for states in begun for number, state in states().items()})
 
     def load_state(self, state: State) -> None:
         """Have the devices go on where those of another executor of the same world were."""
         parts: list[dict[int, State]] = [{} for _ in self._shards]
-        for number, own in split(state).items():
+        for number, own in unstacked(state).items():
             parts[self._shard_of(number // self._devices_per_node + 1)][number] = own
         begun = [shard.load_states(states) for shard, states in zip(self._shards, parts, strict=True)]
         for done in begun:

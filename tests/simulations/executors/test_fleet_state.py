@@ -12,7 +12,7 @@ from fedtp.errors import DataError
 from fedtp.streaming.state import State
 from simulations import simulate
 from simulations.executors import executor_for
-from simulations.executors.fleet_state import joined, split
+from simulations.executors.fleet_state import stacked, unstacked
 from simulations.world import World
 
 KNOWING = (
@@ -33,8 +33,8 @@ def states() -> dict[int, State]:
     }
 
 
-def test_what_was_joined_is_split() -> None:
-    found = split(joined(states()))
+def test_what_was_stacked_is_unstacked() -> None:
+    found = unstacked(stacked(states()))
     assert list(found) == [2, 5, 9]
     for number, expected in states().items():
         assert found[number].record == expected.record
@@ -46,26 +46,26 @@ def test_what_was_joined_is_split() -> None:
 
 
 def test_what_is_equal_is_there_once_and_the_header_stays_small() -> None:
-    whole = joined({n: State({"weights/0": np.full(8, n // 500, np.float32)}, {"n": n}) for n in range(1000)})
+    whole = stacked({n: State({"weights/0": np.full(8, n // 500, np.float32)}, {"n": n}) for n in range(1000)})
     assert whole.arrays["values/weights/0"].shape == (16,)
     assert len(whole.arrays) == 5
     assert len(json.dumps(whole.record)) < 100
-    assert split(whole)[999].record == {"n": 999}
+    assert unstacked(whole)[999].record == {"n": 999}
 
 
 def test_no_device_is_a_state_too() -> None:
-    assert split(joined({})) == {}
+    assert unstacked(stacked({})) == {}
 
 
 @pytest.mark.parametrize("name", ["devices/records", "which/weights/0", "lengths/inbox/x"])
 def test_what_is_no_state_of_devices_is_refused(name: str) -> None:
-    whole = joined(states())
+    whole = stacked(states())
     for arrays in (
         {key: array for key, array in whole.arrays.items() if key != name},
         {**whole.arrays, name: np.full(2, 77)},
     ):
         with pytest.raises(DataError, match="they are not the states of devices"):
-            split(State(arrays, whole.record))
+            unstacked(State(arrays, whole.record))
 
 
 class Relay:
@@ -111,7 +111,7 @@ def test_a_run_is_the_same_whoever_goes_on_with_it(small, settings: tuple[str, .
 def test_a_device_that_refuses_leaves_all_as_they_were(small) -> None:
     world = World(small())
     executor = executor_for(world)
-    state = joined({0: world.device(0).state(), 1: State({}, {})})
+    state = stacked({0: world.device(0).state(), 1: State({}, {})})
     with pytest.raises(DataError, match="of a device the"):
         executor.load_state(state)
-    assert split(executor.state()) == {}
+    assert unstacked(executor.state()) == {}
