@@ -20,7 +20,7 @@ from fedtp.detection import make_detector
 from fedtp.errors import DataError
 from fedtp.learner import Learner
 from fedtp.streaming.detector_codecs import decode, encode
-from fedtp.streaming.state import State, joined, parted
+from fedtp.streaming.state import State, apart, together
 
 _NO_LIMITS = Budget()
 _NO_ADAPTATION = AdaptationSpec()
@@ -114,7 +114,7 @@ class Device:
         }
         if self.adaptation is not None:
             parts["adaptation"] = self.adaptation.state()
-        return joined(parts)
+        return together(parts)
 
     def load_state(self, state: State) -> None:
         """Go on where another device with the same learner and stream was.
@@ -124,7 +124,7 @@ class Device:
         DataError
             If it was none; nothing has been taken over then.
         """
-        parts = parted(state, state.record)
+        parts = apart(state)
         if missing := {"device", "weights", "momentum", "inbox"} - parts.keys():
             raise DataError(f"of a device the {', '.join(sorted(missing))} is missing")
         device, held = parts["device"], self.learner.held

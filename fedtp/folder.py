@@ -23,6 +23,8 @@ class Results:
         What one is called: "run", "study".
     marks
         The files that every folder of the kind holds, and by which one is known.
+    begun
+        The file that is there in place of the last of these while results are not finished; empty: they never are.
 
     Examples
     --------
@@ -37,6 +39,13 @@ class Results:
 
     word: str
     marks: tuple[str, ...]
+    begun: str = ""
+
+    def unfinished(self, folder: str | Path) -> bool:
+        """Whether a folder holds results that are not finished."""
+        *others, last = (Path(folder, mark) for mark in self.marks)
+        begun = [*others, Path(folder, self.begun)] if self.begun else []
+        return bool(begun) and all(path.is_file() for path in begun) and not last.exists()
 
     def check_target(self, folder: str | Path, force: bool = False) -> Path:
         """Find out, without leaving a trace, whether results can be written to a folder.
@@ -115,12 +124,53 @@ class Results:
             if target.exists():
                 shutil.rmtree(earlier, ignore_errors=True)
 
+    @contextmanager
+    def completed(self, folder: str | Path) -> Iterator[Path]:
+        """Give a new folder to write what unfinished results lack into, and put it in place once all is written.
+
+        The last mark comes last, so that at every moment they are unfinished, and can be completed again, or complete.
+
+        Parameters
+        ----------
+        folder
+            Where the unfinished results are.
+
+        Yields
+        ------
+        Path
+            An empty folder.
+
+        Raises
+        ------
+        FedtpError
+            If writing fails.
+        """
+        target = Path(folder)
+        fresh = _sibling(target / "rest", "new")
+        try:
+            fresh.mkdir()
+            yield fresh
+            for path in sorted(fresh.iterdir(), key=lambda path: path.name == self.marks[-1]):
+                path.replace(target / path.name)
+            (target / self.begun).unlink(missing_ok=True)
+        except OSError as error:
+            raise _unwritable(folder, error) from error
+        finally:
+            for left in target.glob(".*.new"):  # also of processes that were killed
+                _remove(left)
+
     def _check_replaceable(self, folder: str | Path, target: Path, force: bool) -> None:
-        if not all((target / mark).is_file() for mark in self.marks):
+        if self.unfinished(target):
+            if not force:
+                raise FedtpError(
+                    f"{folder} holds a {self.word} that is not finished: go on with it with --resume {folder}, "
+                    "or replace it with --force"
+                )
+        elif not all((target / mark).is_file() for mark in self.marks):
             raise FedtpError(
                 f"cannot write results to {folder}: it holds something that is not a {self.word}; choose another folder"
             )
-        if not force:
+        elif not force:
             raise FedtpError(f"{folder} holds a {self.word} already: choose another folder, or replace it with --force")
 
 
@@ -162,6 +212,12 @@ def _check_writable(target: Path) -> None:
 
 def _sibling(target: Path, purpose: str) -> Path:
     return target.with_name(f".{target.name}.{secrets.token_hex(4)}.{purpose}")
+
+
+def _remove(path: Path) -> None:
+    with suppress(OSError):
+        path.unlink()
+    shutil.rmtree(path, ignore_errors=True)
 
 
 def _unwritable(folder: str | Path, error: Exception) -> FedtpError:

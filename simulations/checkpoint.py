@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -20,11 +20,10 @@ from numpy.typing import NDArray
 
 from fedtp.archive import Archive
 from fedtp.errors import DataError
-from fedtp.streaming.state import Part, State, joined, parted
+from fedtp.streaming.state import Part, State, apart, together
+from simulations.results import CHECKPOINT
 from simulations.scenario import Scenario
 
-#: What the file in a run's folder is called. A folder with it and without a summary is that of an unfinished run.
-FILE = "checkpoint.safetensors"
 _ARCHIVE = Archive("fedtp.checkpoint", "checkpoint of a simulation", version=1)
 
 
@@ -64,9 +63,9 @@ class Checkpoint:
         DataError
             If it cannot be written.
         """
-        whole = joined(self.states)
+        whole = together(self.states)
         record = {"scenario": _mark(self.scenario), "round": self.round, "states": whole.record}
-        _ARCHIVE.write(folder / FILE, record, whole.arrays)
+        _ARCHIVE.write(folder / CHECKPOINT, record, whole.arrays)
 
     @classmethod
     def load(cls, folder: Path, scenario: Scenario) -> Checkpoint:
@@ -77,7 +76,7 @@ class Checkpoint:
         DataError
             If there is none, it is damaged, or it is of another scenario.
         """
-        path = folder / FILE
+        path = folder / CHECKPOINT
         record, arrays = _ARCHIVE.read(path)
         done, states = record.get("round"), record.get("states")
         if type(done) is not int or done < 0 or not isinstance(states, dict):
@@ -90,25 +89,26 @@ class Checkpoint:
                 f"same results, not {version('fedtp')}"
             )
         try:
-            return cls(scenario, done, parted(State(arrays, states), states))
+            return cls(scenario, done, apart(State(arrays, states)))
         except DataError as error:
             raise DataError(f"{path} is damaged: {error}") from None
 
-    def restore(self, parts: Mapping[str, Part]) -> None:
-        """Hand every component what it knew.
+    def restore(self, parts: Mapping[str, Part], others: Collection[str] = ()) -> dict[str, State]:
+        """Hand every component what it knew; return the states of others, by their names.
 
         Raises
         ------
         DataError
             If these are not the components that were saved, or one of them refuses its state.
         """
-        if differing := sorted(parts.keys() ^ self.states.keys()):
+        if differing := sorted({*parts, *others} ^ self.states.keys()):
             raise DataError(f"the checkpoint is of another version: {', '.join(differing)} is not in both")
         for name, part in parts.items():
             try:
                 part.load_state(self.states[name])
             except DataError as error:
                 raise DataError(f"the checkpoint's {name} cannot be gone on with: {error}") from None
+        return {name: self.states[name] for name in others}
 
 
 def from_frame(frame: pl.DataFrame) -> NDArray[np.uint8]:

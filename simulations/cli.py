@@ -17,10 +17,12 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
 
+from fedtp.errors import FedtpError
 from simulations.results import RUNS
 from simulations.scenario import Scenario, shipped
 
 if TYPE_CHECKING:
+    from simulations.checkpoint import Checkpoint
     from simulations.simulation import Progress as Round
 
 # Nothing leaves the machine, and nothing is installed, because a fleet is simulated.
@@ -48,7 +50,7 @@ def scenarios(
 
 
 def simulate(
-    scenario: Annotated[str, typer.Argument(metavar="NAME_OR_FILE", show_default=False)],
+    scenario: Annotated[str | None, typer.Argument(metavar="NAME_OR_FILE", show_default=False)] = None,
     out: Annotated[Path | None, typer.Option(help="Folder for the results.", show_default="runs/NAME-SEED")] = None,
     settings: Annotated[
         list[str] | None,
@@ -59,22 +61,40 @@ def simulate(
     processes: Annotated[int | None, typer.Option(min=1, help="In which the devices learn.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON, and nothing else.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace an earlier run in the folder.")] = False,
+    resume: Annotated[
+        Path | None, typer.Option(metavar="RUN", help="Go on with the run in this folder, which was stopped.")
+    ] = None,
 ) -> None:
     """Simulate a fleet and write what happened to a folder, with a report to look at.
 
-    NAME_OR_FILE is a scenario that `fedtp scenarios` lists, or a TOML file of your own.
+    NAME_OR_FILE is a scenario that `fedtp scenarios` lists, or a TOML file of your own. A run of more than half a
+    minute that is stopped, in whatever way, goes on with --resume and its folder, and ends as if nothing had happened.
     """
-    asked = {"run.threads": threads, "run.processes": processes}
-    overrides = [*(settings or []), *(f"{key}={value}" for key, value in asked.items() if value is not None)]
-    chosen = Scenario.load(scenario, overrides, seed)
-    folder = out or Path("runs", f"{chosen.name}-{chosen.run.seed}")
-    RUNS.check_target(folder, force)
+    if resume is None:
+        if scenario is None:
+            raise FedtpError("Missing argument: name a scenario, or with --resume the folder of a run that was stopped")
+        asked = {"run.threads": threads, "run.processes": processes}
+        overrides = [*(settings or []), *(f"{key}={value}" for key, value in asked.items() if value is not None)]
+        chosen, latest = Scenario.load(scenario, overrides, seed), None
+        folder = out or Path("runs", f"{chosen.name}-{chosen.run.seed}")
+        RUNS.check_target(folder, force)
+    else:
+        given = {"NAME_OR_FILE": scenario, "--out": out, "--set": settings or None, "--seed": seed}
+        given |= {"--threads": threads, "--processes": processes, "--force": force or None}
+        if extra := [name for name, value in given.items() if value is not None]:
+            raise FedtpError(f"--resume goes on with a run as it was begun: leave out {', '.join(extra)}")
+        if not RUNS.unfinished(resume):
+            _say_finished(resume, as_json)
+            return
+        latest, folder = _latest(resume), resume
+        chosen = latest.scenario
 
     quieten_flower()
     with _progress(chosen) as show:
+        from simulations.checkpoints import Checkpoints
         from simulations.simulation import simulate as run_scenario
 
-        run = run_scenario(chosen, on_round=show)
+        run = run_scenario(chosen, on_round=show, checkpoints=Checkpoints(folder, force, latest))
     report = run.save(folder, force=force)
 
     if as_json:
@@ -83,6 +103,24 @@ def simulate(
     console = Console()
     console.print(_table(chosen.title, run.summary))
     console.print(f"\nreport: {escape(str(report))}", soft_wrap=True, highlight=False)
+
+
+def _latest(folder: Path) -> Checkpoint:
+    """Return the checkpoint of a run that is not finished."""
+    from simulations.checkpoint import Checkpoint
+    from simulations.run_folder import scenario_of
+
+    return Checkpoint.load(folder, scenario_of(folder))
+
+
+def _say_finished(folder: Path, as_json: bool) -> None:
+    """Say that there is nothing to go on with, if there is a run."""
+    from simulations.run_folder import RunFolder
+
+    summary = RunFolder(folder).summary
+    typer.echo(f"{folder} is finished: there is nothing to go on with", err=as_json)
+    if as_json:
+        typer.echo(json.dumps(summary, indent=2))
 
 
 def quieten_flower() -> None:

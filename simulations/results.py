@@ -2,4 +2,6 @@
 
 from fedtp.folder import Results
 
-RUNS = Results("run", ("scenario.toml", "summary.json"))
+#: What is in a run's folder, instead of a summary, as long as the run is not finished.
+CHECKPOINT = "checkpoint.safetensors"
+RUNS = Results("run", ("scenario.toml", "summary.json"), CHECKPOINT)

@@ -100,7 +100,7 @@ class Run:
         Parameters
         ----------
         folder
-            Where to; it must not exist yet, or be empty.
+            Where to; it must not exist yet, or be empty, or hold a checkpoint of this very run, which is then complete.
         force
             Replace what is there.
 
@@ -115,7 +115,8 @@ class Run:
             If the folder cannot be written, or holds something and `force` is not given.
         """
         folder = Path(folder)
-        with RUNS.fresh_folder(folder, force) as fresh:
+        begun = RUNS.unfinished(folder) and (folder / "scenario.toml").read_text("utf-8") == self.scenario.to_toml()
+        with RUNS.completed(folder) if begun else RUNS.fresh_folder(folder, force) as fresh:
             (fresh / "scenario.toml").write_text(self.scenario.to_toml(), encoding="utf-8")
             self.rounds.write_parquet(fresh / "rounds.parquet")
             self.devices.write_parquet(fresh / "devices.parquet")

@@ -45,6 +45,9 @@ class RunFolder:
             raise DataError(f"{self.path}: there is no such folder")
         if not self.path.is_dir():
             raise DataError(f"{self.path}: this is a file, and a run is a folder")
+        if RUNS.unfinished(self.path):
+            command = f"fedtp simulate --resume {self.path}"
+            raise DataError(f"{self.path}: this run is not finished: go on with it with `{command}`")
         for mark in RUNS.marks:
             if not (self.path / mark).is_file():
                 raise DataError(f"{self.path}: this folder holds no run, for there is no {mark} in it")
@@ -52,10 +55,7 @@ class RunFolder:
     @cached_property
     def scenario(self) -> Scenario:
         """What was run."""
-        try:
-            return Scenario.load(self.path / "scenario.toml")
-        except ScenarioError as error:
-            raise _damaged(self.path / "scenario.toml", error) from None
+        return scenario_of(self.path)
 
     @cached_property
     def summary(self) -> Mapping[str, Any]:
@@ -95,6 +95,21 @@ class RunFolder:
                 return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
         except (OSError, SafetensorError) as error:
             raise _damaged(path, error) from None
+
+
+def scenario_of(folder: Path) -> Scenario:
+    """Return the scenario in the folder of a run, finished or not.
+
+    Raises
+    ------
+    DataError
+        If it is damaged.
+    """
+    path = folder / "scenario.toml"
+    try:
+        return Scenario.load(path)
+    except ScenarioError as error:
+        raise _damaged(path, error) from None
 
 
 def _damaged(path: Path, error: Exception) -> DataError:

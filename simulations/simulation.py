@@ -12,8 +12,11 @@ from importlib.metadata import version
 
 import torch
 
-from server.app import make_server_app
+from fedtp.streaming.state import Part, State
+from server.app import make_server_app, weights_of
 from server.round import Round
+from simulations.checkpoint import Checkpoint
+from simulations.checkpoints import Checkpoints
 from simulations.executors import Executor, executor_for
 from simulations.fleet import FleetGrid
 from simulations.flower import make_context
@@ -21,6 +24,9 @@ from simulations.recorder import Recorder
 from simulations.run import Run
 from simulations.scenario import Scenario
 from simulations.world import World
+
+#: What a checkpoint holds beside the state of each part: the server's, and the computer's time that was spent.
+SERVER, WATCH = "server", "watch"
 
 
 @dataclass(frozen=True)
@@ -53,6 +59,7 @@ def simulate(
     on_round: Callable[[Progress], None] | None = None,
     *,
     executor: Callable[[World], Executor] = executor_for,
+    checkpoints: Checkpoints | None = None,
 ) -> Run:
     """Run a scenario: Flower's ServerApp and the devices' code, in virtual time, in this process.
 
@@ -64,6 +71,8 @@ def simulate(
         Told after every round how far it has come.
     executor
         Makes what does the devices' learning; by default what the scenario asks for.
+    checkpoints
+        Where to save how far it has come, as often as the scenario says, and from where to go on; by default nowhere.
 
     Returns
     -------
@@ -73,7 +82,7 @@ def simulate(
     Raises
     ------
     FedtpError
-        If the scenario cannot be run: its data set is missing, say.
+        If the scenario cannot be run: its data set is missing, say; or a checkpoint cannot be gone on with, or written.
 
     Examples
     --------
@@ -96,10 +105,23 @@ def simulate(
     )
     weights = world.learner.initial_weights()
 
+    parts: dict[str, Part] = {"grid": grid, "devices": learning, "recorder": recorder}
+    begun: State | None = None
+    earlier_seconds = 0.0
+
+    def spent() -> float:
+        return earlier_seconds + time.perf_counter() - began
+
+    def taken(done: Round) -> Checkpoint:
+        own = {SERVER: done.state(), WATCH: State({}, {"seconds": spent()})}
+        return Checkpoint(scenario, done.number, own | {name: part.state() for name, part in parts.items()})
+
     def ended(done: Round) -> None:
         weights.update(done.weights)
         recorder.round(done)
         gc.collect(1)
+        if checkpoints is not None and checkpoints.due(done.number, scenario.run.checkpoint_rounds):
+            checkpoints.save(lambda: taken(done))
         if on_round is not None:
             on_round(
                 Progress(
@@ -114,7 +136,12 @@ def simulate(
             )
 
     with closing(learning), _threads(scenario.run.threads), _quiet_flower(), _collecting_by_rounds():
-        make_server_app(grid.clock, ended)(grid, make_context(world.run_config()))
+        if checkpoints is not None and checkpoints.latest is not None:
+            latest, checkpoints.latest = checkpoints.latest, None
+            own = latest.restore(parts, (SERVER, WATCH))
+            begun, earlier_seconds = own[SERVER], float(own[WATCH].record.get("seconds", 0))
+            weights.update(weights_of(begun))
+        make_server_app(grid.clock, ended, begun)(grid, make_context(world.run_config()))
         final = world.held_out_accuracy(weights, scenario.duration_seconds)
     events, *_ = recorder.events()
     summary = {
@@ -127,7 +154,7 @@ def simulate(
         "devices": scenario.device_count,
         "final_accuracy": final,
         **recorder.summary(),
-        "wall_seconds": time.perf_counter() - began,
+        "wall_seconds": spent(),
     }
     return Run(scenario, summary, recorder.rounds(), recorder.devices(), events, weights, world.learner)
 

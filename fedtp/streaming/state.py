@@ -81,6 +81,38 @@ class State:
         return found
 
 
+def together(states: Mapping[str, State]) -> State:
+    """Return several states as one, under their names.
+
+    >>> whole = together({"server": State({"0": np.arange(2)}, {"now": 60.0}), "clock": State({})})
+    >>> list(whole.arrays), whole.record
+    (['server/0'], {'server': {'now': 60.0}, 'clock': {}})
+    """
+    return State(
+        {f"{name}/{key}": array for name, state in states.items() for key, array in state.arrays.items()},
+        {name: state.record for name, state in states.items()},
+    )
+
+
+def apart(state: State) -> dict[str, State]:
+    """Return the states that `together` made one of.
+
+    Raises
+    ------
+    DataError
+        If it is none of these.
+    """
+    arrays: dict[str, dict[str, NDArray[Any]]] = {name: {} for name in state.record}
+    for key, array in state.arrays.items():
+        name, _, rest = key.partition("/")
+        if name not in arrays:
+            raise DataError(f"the array {key!r} belongs to nothing")
+        arrays[name][rest] = array
+    if not all(isinstance(record, dict) for record in state.record.values()):
+        raise DataError("what it consists of has no records")
+    return {name: State(arrays[name], record) for name, record in state.record.items()}
+
+
 @runtime_checkable
 class Part(Protocol):
     """A part of a model that can be saved."""

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from fedtp.archive import Arrays
 from fedtp.errors import DataError
-from fedtp.streaming.state import State, joined, parted
+from fedtp.streaming.state import State, apart, together
 
 _NOTHING = -1
 
@@ -37,7 +37,7 @@ def stacked(states: Mapping[int, State]) -> State:
         different, columns["which"][name] = _different([states[number].arrays.get(name) for number in numbers])
         columns["values"][name] = np.concatenate(different)
         columns["lengths"][name] = np.array([len(array) for array in different])
-    return joined({"devices": State(devices), **{key: State(arrays) for key, arrays in columns.items()}})
+    return together({"devices": State(devices), **{key: State(arrays) for key, arrays in columns.items()}})
 
 
 def unstacked(state: State) -> dict[int, State]:
@@ -48,7 +48,7 @@ def unstacked(state: State) -> dict[int, State]:
     DataError
         If it is none of these.
     """
-    parts = {name: part.arrays for name, part in parted(state, state.record).items()}
+    parts = {name: part.arrays for name, part in apart(state).items()}
     try:
         numbers, records = parts["devices"]["numbers"].tolist(), json.loads(parts["devices"]["records"].tobytes())
         arrays: list[Arrays] = [{} for _ in numbers]

@@ -157,6 +157,7 @@ def _serve(connection: Connection, folder: Path) -> None:
 
 
 def _carry_out(trial: Trial, folder: Path, connection: Connection) -> Event:
+    from simulations.checkpoints import Checkpoints
     from simulations.simulation import Progress, simulate  # takes seconds
 
     def show(at: Progress) -> None:
@@ -165,7 +166,8 @@ def _carry_out(trial: Trial, folder: Path, connection: Connection) -> Event:
     began = time.perf_counter()
     try:
         with threadpool_limits(trial.scenario.run.threads):
-            run = simulate(trial.scenario, on_round=show)
+            checkpoints = Checkpoints.of(trial.scenario, folder / trial.name)
+            run = simulate(trial.scenario, on_round=show, checkpoints=checkpoints)
         # An earlier sweep that was killed may have left a worker that has just finished the same run.
         run.save(folder / trial.name, force=True)
     except FedtpError as error:

@@ -15,9 +15,10 @@ from fedtp.errors import DataError
 from fedtp.streaming.state import Part, State
 from server.app import Round
 from simulations import simulate
-from simulations.checkpoint import FILE, Checkpoint, from_frame, to_frame
+from simulations.checkpoint import Checkpoint, from_frame, to_frame
 from simulations.errand import Errand
 from simulations.recorder import Recorder
+from simulations.results import CHECKPOINT
 from simulations.world import World
 
 DRIFT = """
@@ -42,7 +43,7 @@ def test_what_was_saved_is_read(small, tmp_path: Path) -> None:
     assert found.states["server"].record == {"now": 60.0}
     np.testing.assert_array_equal(found.states["server"].arrays["0"], np.arange(3, dtype=np.float32))
     assert found.states["recorder"] == states()["recorder"]
-    assert [path.name for path in tmp_path.iterdir()] == [FILE]
+    assert [path.name for path in tmp_path.iterdir()] == [CHECKPOINT]
 
 
 def test_the_one_before_stays_until_the_next_is_complete(
@@ -58,7 +59,7 @@ def test_the_one_before_stays_until_the_next_is_complete(
         with pytest.raises(DataError, match="No space left on device"):
             Checkpoint(small(), 2, states()).save(tmp_path)
     assert Checkpoint.load(tmp_path, small()).round == 1
-    assert [path.name for path in tmp_path.iterdir()] == [FILE]
+    assert [path.name for path in tmp_path.iterdir()] == [CHECKPOINT]
     Checkpoint(small(), 2, states()).save(tmp_path)
     assert Checkpoint.load(tmp_path, small()).round == 2
 
@@ -69,11 +70,11 @@ def test_what_is_damaged_or_foreign_is_refused(small, tmp_path: Path) -> None:
     Checkpoint(small(), 2, states()).save(tmp_path)
     with pytest.raises(DataError, match="belongs to a run of other settings"):
         Checkpoint.load(tmp_path, small("run.seed=2"))
-    whole = (tmp_path / FILE).read_bytes()
-    (tmp_path / FILE).write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    whole = (tmp_path / CHECKPOINT).read_bytes()
+    (tmp_path / CHECKPOINT).write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
     with pytest.raises(DataError, match="is damaged"):
         Checkpoint.load(tmp_path, small())
-    save_file({"a": np.zeros(1)}, tmp_path / FILE)
+    save_file({"a": np.zeros(1)}, tmp_path / CHECKPOINT)
     with pytest.raises(DataError, match="holds no checkpoint of a simulation"):
         Checkpoint.load(tmp_path, small())
 
