@@ -21,7 +21,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, astuple, dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -50,6 +50,7 @@ hidden = [200]
 epochs = 5
 detector = "none"
 [server]
+round_seconds = 300
 strategy = "FedAvgM"
 """
 #: Who trains what: a microcontroller of 256 KB has memory for training the output layer, and not the hidden one.
@@ -84,12 +85,21 @@ RUNS = [each for each in product(FLEETS, METHODS) if each != ("one layer", "back
 
 @dataclass(frozen=True)
 class Choice:
-    """What the search chooses; these are where it begins."""
+    """What the search chooses; it begins with this smoothing and this activation."""
 
-    lr: float = 0.0
-    server_momentum: float = 0.8
+    lr: float
+    server_momentum: float
     label_smoothing: float = 0.1
     activation: str = "relu"
+
+
+#: What the search tries of each setting; of the learning rate, half and twice the best.
+SETTINGS: dict[str, tuple[Any, ...]] = {
+    "server_momentum": (0.0, 0.5, 0.8, 0.9),
+    "label_smoothing": (0.0, 0.1, 0.2, 0.3),
+    "activation": ("relu", "tanh"),
+    "lr": (),
+}
 
 
 def run(fleet: str, method: str, choice: Choice, seed: int, *, held_back: Path | None = None, passes: int = 5) -> Run:
@@ -152,39 +162,28 @@ def best(fleet: str, method: str) -> Choice:
     return max(tried, key=tried.__getitem__)
 
 
+def attempt(fleet: str, method: str, choice: Choice, held_back: Path) -> None:
+    """Try a choice and write down how it went, unless it has been tried."""
+    if choice not in trials(fleet, method):
+        accuracy = percent(run(fleet, method, choice, TUNING_SEED, held_back=held_back))
+        row = {"fleet": fleet, "method": method, **asdict(choice), "accuracy": accuracy, "machine": machine()}
+        append_row(TRIALS, row)
+
+
 def tune() -> None:
-    """Search one setting after another, for every method in the same way."""
+    """Search one setting after another, again and again until none gets better: the same for every method."""
     with holding_back() as folder:
         for fleet, method in RUNS:
-
-            def attempt(choice: Choice, fleet: str = fleet, method: str = method) -> None:
-                if choice not in trials(fleet, method):
-                    accuracy = percent(run(fleet, method, choice, TUNING_SEED, held_back=folder))
-                    row = {"fleet": fleet, "method": method, **asdict(choice), "accuracy": accuracy}
-                    append_row(TRIALS, {**row, "machine": machine()})
-
             _, rates = METHODS[method]
-            for lr in rates:
-                attempt(Choice(lr))
-            # Where the best learning rate is the first or last of those tried, the search goes on.
-            while (found := best(fleet, method)).lr in (ends := _ends(trials(fleet, method))):
-                attempt(replace(found, lr=found.lr * (2.0 if found.lr == ends[1] else 0.5)))
-            settings: dict[str, tuple[Any, ...]] = {
-                "server_momentum": (0.0, 0.5, 0.9),
-                "label_smoothing": (0.0, 0.2, 0.3),
-                "activation": ("tanh",),
-                "lr": (0.5, 2.0),
-            }
-            for name, values in settings.items():
-                start = best(fleet, method)
-                for value in values:
-                    attempt(replace(start, **{name: start.lr * value if name == "lr" else value}))
-            print(fleet, method, astuple(best(fleet, method)), max(trials(fleet, method).values()))
-
-
-def _ends(tried: dict[Choice, float]) -> tuple[float, float]:
-    rates = [choice.lr for choice in tried]
-    return min(rates), max(rates)
+            for lr, momentum in product(rates, (0.5, 0.8)):
+                attempt(fleet, method, Choice(lr, momentum), folder)
+            start = None
+            while start != (start := best(fleet, method)):
+                for name, values in SETTINGS.items():
+                    found = best(fleet, method)
+                    for value in values or (found.lr / 2, found.lr * 2):
+                        attempt(fleet, method, replace(found, **{name: value}), folder)
+            print(fleet, method, best(fleet, method), max(trials(fleet, method).values()))
 
 
 def levers() -> None:
@@ -192,7 +191,7 @@ def levers() -> None:
     rows = []
     with holding_back() as folder:
         for fleet, method in RUNS:
-            if method in ("tpSGD, shared readouts", "backpropagation"):
+            if method != "DFA":
                 chosen = best(fleet, method)
                 variants: dict[str, tuple[Choice, int]] = {
                     "as found": (chosen, 5),
