@@ -160,6 +160,37 @@ def test_what_another_server_knew_is_refused(saved, make_learner, make_grid, mod
         go_on(make_learner(), State({}, {}))
 
 
+def test_what_was_noted_of_nodes_is_taken_over(make_learner, make_grid) -> None:
+    grid = make_grid({A: lambda _: 1.0, B: lambda _: 1.0, C: lambda _: 1.0})
+    strategy, spec = (
+        LayerwiseStrategy(make_learner(), reactions=ReactionSpec(reaction="reset")),
+        ServerSpec(fraction=0.5),
+    )
+
+    def make() -> list[Part]:
+        reactions = Reactions(strategy.reactions.spec, strategy.weights)
+        return [Assignment(["0", "2"]), reactions, Dispatcher(grid, strategy, spec)]
+
+    assignment, reactions, dispatcher = parts = make()
+    assignment.note(A, Report("", weights={"2": np.zeros(2, np.float32)}, trainable=("0", "2"), wanted=1))
+    assignment.note(C, Report("", weights={"0": np.zeros(2, np.float32)}))
+    for node, number, detections in ((A, 1, 1), (B, 2, 0), (C, 2, 1)):
+        reactions.note(node, number, detections)
+    assert reactions.begun_anew(3)
+    assert dispatcher.dispatch(1, 0.0)
+    assert not dispatcher.dispatch(1, 60.0)
+    for part, fresh in zip(parts, make(), strict=True):
+        assert known(fresh) != known(part)
+        fresh.load_state(part.state())
+        assert known(fresh) == known(part)
+
+
+def known(part: Part) -> dict[str, object]:
+    """What a part has noted of nodes: all of its fields that are numbers, or dicts of what is not an array."""
+    fields = {key: value for key, value in vars(part).items() if isinstance(value, int | dict)}
+    return {key: value for key, value in fields.items() if key != "_initial"}
+
+
 @pytest.mark.parametrize("part", [Assignment(["0", "2"]), Reactions(ReactionSpec(), {})])
 def test_notes_of_something_else_are_refused(part: Part) -> None:
     whole = part.state()

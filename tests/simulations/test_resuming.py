@@ -111,11 +111,13 @@ class Run:
         self.executor = InlineExecutor(self.world.device)
         self.recorder, self.grid = self.begin()
         while not self.go_on():
+            before = self.grid
             self.recorder, self.grid = self.begin()
             found = Checkpoint.load(self.folder, self.scenario)
             parts = {"recorder": self.recorder, "grid": self.grid}
             Checkpoint(self.scenario, found.round, {name: found.states[name] for name in parts}).restore(parts)
             self.saved.append(found)
+            assert_same_devices(self.grid, before)
 
     def begin(self) -> tuple[Recorder, FleetGrid]:
         recorder = Recorder(self.world)
@@ -156,6 +158,15 @@ def unbroken(small, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str],
     return run
 
 
+def assert_same_devices(found: FleetGrid, expected: FleetGrid) -> None:
+    assert vars(found.clock) == vars(expected.clock)
+    assert found._sent == expected._sent
+    for one, other in ((found.batteries, expected.batteries), (found._luck, expected._luck)):
+        for key, value in vars(other).items():
+            if key != "_spec":
+                np.testing.assert_array_equal(vars(one)[key], value)
+
+
 def assert_same(found: Run, expected: Run) -> None:
     assert found.recorder.summary() == expected.recorder.summary()
     for name in ("rounds", "devices"):
@@ -163,7 +174,7 @@ def assert_same(found: Run, expected: Run) -> None:
     assert_frame_equal(found.recorder.events()[0], expected.recorder.events()[0])
     for name, packed in expected.weights.items():
         np.testing.assert_array_equal(found.weights[name], packed)
-    np.testing.assert_array_equal(found.grid.batteries.joules, expected.grid.batteries.joules)
+    assert_same_devices(found.grid, expected.grid)
 
 
 @pytest.mark.parametrize("number", [1, 4, ROUNDS])
