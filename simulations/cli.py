@@ -18,7 +18,7 @@ from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
 
 from fedtp.errors import FedtpError
-from simulations.results import RUNS
+from simulations.results import CHECKPOINT, RUNS
 from simulations.scenario import Scenario, shipped
 
 if TYPE_CHECKING:
@@ -118,6 +118,9 @@ def _say_finished(folder: Path, as_json: bool) -> None:
     from simulations.run_folder import RunFolder
 
     summary = RunFolder(folder).summary
+    if (folder / CHECKPOINT).exists():  # it was killed when all but this was done
+        with RUNS.completed(folder):
+            pass
     typer.echo(f"{folder} is finished: there is nothing to go on with", err=as_json)
     if as_json:
         typer.echo(json.dumps(summary, indent=2))
