@@ -132,3 +132,57 @@ def test_unwritable(tmp_path: Path, force: bool) -> None:
         with pytest.raises(FedtpError, match="cannot write results to "):
             write_run(Path(target), "", force)
     assert tree(tmp_path) == ["file", "loop"]
+
+
+BEGUN = Results("run", RUNS.marks, "checkpoint")
+
+
+@pytest.fixture
+def begun(tmp_path: Path) -> Path:
+    folder = tmp_path / "run"
+    folder.mkdir()
+    for name in ("scenario.toml", "checkpoint"):
+        (folder / name).write_text("begun")
+    return folder
+
+
+def test_what_is_begun_is_unfinished_until_the_last_mark_is_there(begun: Path) -> None:
+    assert BEGUN.unfinished(begun)
+    assert not RUNS.unfinished(begun)
+    assert not BEGUN.unfinished(begun / "none")
+    (begun / "summary.json").write_text("")
+    assert not BEGUN.unfinished(begun)
+    (begun / "summary.json").unlink()
+    (begun / "scenario.toml").unlink()
+    assert not BEGUN.unfinished(begun)
+
+
+def test_it_is_completed_in_place(begun: Path) -> None:
+    (begun / ".checkpoint.12ab34cd.new").write_text("left by a process that was killed")
+    with BEGUN.completed(begun) as fresh:
+        for name in (*RUNS.marks, "table"):
+            (fresh / name).write_text("whole")
+        assert BEGUN.unfinished(begun)
+        assert (begun / "scenario.toml").read_text() == "begun"
+    assert tree(begun) == sorted([*RUNS.marks, "table"])
+    assert {path.read_text() for path in begun.iterdir()} == {"whole"}
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()])
+def test_it_stays_unfinished_if_completing_fails(begun: Path, error: BaseException) -> None:
+    def fail() -> None:
+        with BEGUN.completed(begun) as fresh:
+            (fresh / "summary.json").write_text("whole")
+            raise error
+
+    with pytest.raises(FedtpError if isinstance(error, OSError) else KeyboardInterrupt):
+        fail()
+    assert tree(begun) == ["checkpoint", "scenario.toml"]
+
+
+def test_unfinished_results_are_replaced_only_by_force(begun: Path) -> None:
+    with pytest.raises(FedtpError, match=r"holds a run that is not finished: .*--resume .*/run, or .* with --force"):
+        BEGUN.check_target(begun)
+    BEGUN.check_target(begun, force=True)
+    with pytest.raises(FedtpError, match="something that is not a run"):
+        RUNS.check_target(begun, force=True)

@@ -1,5 +1,6 @@
 import json
 import os
+import shutil
 import sys
 import tomllib
 from collections.abc import Callable
@@ -16,8 +17,11 @@ from typer.testing import CliRunner
 from fedtp import cli as fedtp_cli
 from fedtp.errors import DataError
 from simulations import Scenario, shipped
+from simulations.checkpoint import Checkpoint
+from simulations.checkpoints import Checkpoints
 from simulations.cli import FLOWER
-from simulations.results import RUNS
+from simulations.results import CHECKPOINT, RUNS
+from simulations.run_folder import scenario_of
 
 PYPROJECT = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())
 SUMMARY = {
@@ -47,12 +51,14 @@ SUMMARY = {
 class FakeRun:
     """As much of a run as the command line touches."""
 
+    scenario: Scenario
     summary: dict[str, Any]
 
     def save(self, folder: Path, force: bool = False) -> Path:
-        with RUNS.fresh_folder(folder, force) as fresh:
-            (fresh / "scenario.toml").write_text("")
-            (fresh / "summary.json").write_text(json.dumps(self.summary))
+        with RUNS.completed(folder) if RUNS.unfinished(folder) else RUNS.fresh_folder(folder, force) as fresh:
+            (fresh / "scenario.toml").write_text(self.scenario.to_toml())
+            summary = {**self.summary, "scenario": self.scenario.name, "seed": self.scenario.run.seed}
+            (fresh / "summary.json").write_text(json.dumps(summary))
         return folder / "report.html"
 
 
@@ -62,9 +68,15 @@ class FakeSimulation:
 
     scenarios: list[Scenario] = field(default_factory=list)
     error: BaseException | None = None
+    #: The rounds from which it was told to go on.
+    resumed: list[int] = field(default_factory=list)
 
-    def simulate(self, scenario: Scenario, on_round: Callable[[Any], None] | None = None) -> FakeRun:
+    def simulate(
+        self, scenario: Scenario, on_round: Callable[[Any], None] | None = None, *, checkpoints: Checkpoints
+    ) -> FakeRun:
         self.scenarios.append(scenario)
+        if checkpoints.latest is not None:
+            self.resumed.append(checkpoints.latest.round)
         assert on_round is not None
         for accuracy in (None, 0.5):
             on_round(
@@ -80,7 +92,7 @@ class FakeSimulation:
             )
         if self.error:
             raise self.error
-        return FakeRun(SUMMARY)
+        return FakeRun(scenario, SUMMARY)
 
 
 @pytest.fixture(autouse=True)
@@ -164,7 +176,7 @@ def test_settings_reach_the_scenario(monkeypatch: pytest.MonkeyPatch, simulation
 
 def test_json_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     result = fedtp(monkeypatch, "simulate", "digits-rotating", "--json", "--out", "here")
-    assert json.loads(result.stdout) == SUMMARY
+    assert json.loads(result.stdout) == {**SUMMARY, "scenario": "digits-rotating", "seed": 1}
     assert result.stderr == ""
 
 
@@ -240,3 +252,106 @@ def test_nothing_is_left_of_what_failed(
     assert result.exit_code == code
     assert result.stdout == ""
     assert written(tmp_path) == []
+
+
+@pytest.fixture
+def unfinished(tmp_path: Path) -> Path:
+    """The folder of a run that was stopped after 7 rounds."""
+    scenario = Scenario.load("sea-sudden", ["server.rounds=50"], 5)
+    Checkpoints(tmp_path / "half").save(lambda: Checkpoint(scenario, 7, {}))
+    return Path("half")
+
+
+def test_a_run_is_gone_on_with(monkeypatch: pytest.MonkeyPatch, simulation: FakeSimulation, unfinished: Path) -> None:
+    result = fedtp(monkeypatch, "simulate", "--resume", str(unfinished))
+    assert result.exit_code == 0, result.output
+    assert simulation.resumed == [7]
+    assert simulation.scenarios == [Scenario.load("sea-sudden", ["server.rounds=50"], 5)]
+    assert written(unfinished) == ["scenario.toml", "summary.json"]
+    assert "SEA, two sudden changes" in result.stdout
+    assert result.stdout.splitlines()[-1] == "report: half/report.html"
+
+
+def test_a_finished_run_is_left_alone(
+    monkeypatch: pytest.MonkeyPatch, simulation: FakeSimulation, unfinished: Path
+) -> None:
+    fedtp(monkeypatch, "simulate", "--resume", str(unfinished))
+    (unfinished / CHECKPOINT).write_text("left by a process that was killed just before its end")
+    again = fedtp(monkeypatch, "simulate", "--resume", str(unfinished))
+    assert (again.exit_code, again.stdout) == (0, "half is finished: there is nothing to go on with\n")
+    assert len(simulation.scenarios) == 1
+    assert written(unfinished) == ["scenario.toml", "summary.json"]
+    as_json = fedtp(monkeypatch, "simulate", "--resume", str(unfinished), "--json")
+    assert json.loads(as_json.stdout) == json.loads((unfinished / "summary.json").read_text())
+    assert as_json.stderr == again.stdout
+
+
+def test_an_unfinished_run_is_replaced_only_by_force(
+    monkeypatch: pytest.MonkeyPatch, simulation: FakeSimulation, unfinished: Path
+) -> None:
+    refused = fedtp(monkeypatch, "simulate", "sea-sudden", "--out", str(unfinished))
+    assert refused.exit_code == 2
+    expected = "half holds a run that is not finished: go on with it with --resume half, or replace it with --force"
+    assert refused.stderr == f"error: {expected}\n"
+    assert simulation.scenarios == []
+    assert fedtp(monkeypatch, "simulate", "sea-sudden", "--out", str(unfinished), "--force").exit_code == 0
+    assert simulation.resumed == []
+
+
+@pytest.mark.parametrize("command", [["report", "half"], ["compare", "half", "other"]])
+def test_an_unfinished_run_is_nothing_to_look_at_yet(
+    monkeypatch: pytest.MonkeyPatch, unfinished: Path, command: list[str]
+) -> None:
+    result = fedtp(monkeypatch, *command)
+    assert result.exit_code == 2
+    assert "half: this run is not finished: go on with it with `fedtp simulate --resume half`" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "spoil", "message"),
+    [
+        (["sea-sudden"], None, "--resume goes on with a run as it was begun: leave out NAME_OR_FILE"),
+        (["--seed", "0", "--force"], None, "as it was begun: leave out --seed, --force"),
+        (["--set", "server.rounds=3", "--out", "x"], None, "leave out --out, --set"),
+        (["--processes", "2", "--threads", "2"], None, "leave out --threads, --processes"),
+        ([], lambda folder: shutil.rmtree(folder), "half: there is no such folder"),
+        ([], lambda folder: (folder / "scenario.toml").unlink(), "half: this folder holds no run"),
+        ([], lambda folder: (folder / "scenario.toml").write_text("seed"), "scenario.toml is damaged: not valid TOML"),
+        ([], lambda folder: spoil_scenario(folder), "belongs to a run of other settings than half/scenario.toml"),
+        ([], lambda folder: cut(folder, 100), "checkpoint.safetensors cannot be read as a safetensors file"),
+        ([], lambda folder: cut(folder, 0), "checkpoint.safetensors cannot be read as a safetensors file"),
+        ([], lambda folder: from_version(folder, "0.0.9"), "was written by fedtp 0.0.9, and only that version is sure"),
+    ],
+)
+def test_what_cannot_be_gone_on_with(
+    monkeypatch: pytest.MonkeyPatch,
+    simulation: FakeSimulation,
+    unfinished: Path,
+    arguments: list[str],
+    spoil: Callable[[Path], object] | None,
+    message: str,
+) -> None:
+    if spoil is not None:
+        spoil(unfinished)
+    result = fedtp(monkeypatch, "simulate", "--resume", str(unfinished), *arguments)
+    assert result.exit_code == 2
+    assert message in result.stderr
+    assert result.stderr.startswith("error: ")
+    assert result.stderr.count("\n") == 1
+    assert simulation.scenarios == []
+
+
+def spoil_scenario(folder: Path) -> None:
+    text = (folder / "scenario.toml").read_text()
+    (folder / "scenario.toml").write_text(text.replace("rounds = 50", "rounds = 60"))
+
+
+def cut(folder: Path, size: int) -> None:
+    with (folder / CHECKPOINT).open("r+b") as file:
+        file.truncate(size)
+
+
+def from_version(folder: Path, version: str) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("fedtp.archive.version", lambda _: version)
+        Checkpoint(scenario_of(folder), 7, {}).save(folder)
