@@ -48,7 +48,7 @@ class RemoteShard(Protocol):
 class ShardedExecutor:
     """Deals nodes out to shards, a node's devices always to the same one, and puts together what they return.
 
-    How many shards there are makes no difference to the results.
+    How many shards there are makes no difference to the results, but for the rounding of sums in recurrent networks.
 
     Parameters
     ----------
