@@ -35,11 +35,11 @@ $(VENV)/bench.stamp: $(VENV)/run.stamp
 demo: $(VENV)/run.stamp  ## Simulate the drifting fleet `digits-rotating` and write its report
 	$(BIN)/fedtp simulate digits-rotating --out runs/demo --force
 
-# One thread for each worker: on as many cores as there are workers, more of them only wait for each other.
+# One thread for each worker, or they wait for each other; one worker more than cores, since some tests wait for servers.
 test: export OMP_NUM_THREADS := 1
 test: export OPENBLAS_NUM_THREADS := 1
 test: lint  ## Run the whole test suite, with lint and type check
-	$(BIN)/pytest -n 2 --dist worksteal
+	$(BIN)/pytest -n 3 --dist worksteal
 
 lint: $(VENV)/dev.stamp  ## Check style and types
 	$(BIN)/ruff check .
