@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
-from fedtp.run_config import ConfigValue, from_config, to_config
+from fedtp.run_config import Settings
 
 Count = Annotated[int, Field(ge=1, le=1_000_000)]
 
 
-class AdaptationSpec(BaseModel):
+class AdaptationSpec(Settings):
     """What devices do about drift, in values that fit a TOML table and Flower's run config.
 
     Parameters
@@ -42,7 +41,7 @@ class AdaptationSpec(BaseModel):
     True
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+    prefix = "adaptation."
 
     policy: Literal["none", "boost-lr", "reset", "keep-own", "window-retrain"] = "none"
     blocks: Literal["all", "last", "moved"] = "all"
@@ -55,18 +54,3 @@ class AdaptationSpec(BaseModel):
     def remembers(self) -> bool:
         """Whether samples are needed once they have been learnt."""
         return self.policy in ("keep-own", "window-retrain") or (self.policy != "none" and self.blocks == "moved")
-
-    def to_config(self) -> dict[str, ConfigValue]:
-        """Return the settings for Flower's run config, each key with ``adaptation.`` before it."""
-        return to_config(self, "adaptation.")
-
-    @classmethod
-    def from_config(cls, config: Mapping[str, object]) -> Self:
-        """Read the settings back from a run config.
-
-        Raises
-        ------
-        ModelError
-            If a setting is unknown or has a value that is not allowed.
-        """
-        return from_config(cls, config, "adaptation.")

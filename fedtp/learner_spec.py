@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, Strict, model_validator
+from pydantic import Field, Strict, model_validator
 
-from fedtp.run_config import ConfigValue, from_config, to_config
+from fedtp.run_config import Settings
 from fedtp.settings import Conflict, Problem, literal
 
 Units = Annotated[int, Field(ge=1, le=65_536)]
 
 
-class LearnerSpec(BaseModel):
+class LearnerSpec(Settings):
     """A network and the way it learns, in values that fit a TOML table and Flower's run config.
 
     Parameters
@@ -79,7 +79,7 @@ class LearnerSpec(BaseModel):
     True
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+    prefix = "learner."
 
     method: Literal["tpsgd", "backprop", "fa", "dfa", "sdfa", "drtp", "last"] = "tpsgd"
     network: Literal["mlp", "cnn", "recurrent"] = "mlp"
@@ -159,29 +159,3 @@ class LearnerSpec(BaseModel):
         if self.adaptor == "low-rank" and self.method == "fa":
             text = 'adaptor is "low-rank", but method is "fa", which has no feedback for it: choose another of the two'
             yield Problem(("adaptor",), text)
-
-    def to_config(self, prefix: str = "learner.") -> dict[str, ConfigValue]:
-        """Return the settings for Flower's run config, which holds no lists and no tables.
-
-        Parameters
-        ----------
-        prefix
-            Put before each name.
-
-        Returns
-        -------
-        dict
-            Lists as text with commas between; what is None is left out.
-        """
-        return to_config(self, prefix)
-
-    @classmethod
-    def from_config(cls, config: Mapping[str, object], prefix: str = "learner.") -> Self:
-        """Read the settings back from a run config; keys without the prefix are somebody else's.
-
-        Raises
-        ------
-        ModelError
-            If a setting is unknown or has a value that is not allowed, with one sentence for each.
-        """
-        return from_config(cls, config, prefix)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any, TypeVar
+from typing import Any, ClassVar, Self, TypeVar
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from fedtp.errors import ModelError
 from fedtp.settings import problems
@@ -39,6 +39,46 @@ def from_config(model: type[Model], config: Mapping[str, object], prefix: str) -
         path = tuple(part for part in prefix.split(".") if part)
         found = problems(error, model, settings, path)
         raise ModelError("\n".join(problem.text for problem in found)) from None
+
+
+class Settings(BaseModel):
+    """Settings that never change, hold nothing unknown, and fit a TOML table and Flower's run config.
+
+    Attributes
+    ----------
+    prefix
+        What stands before each name in a run config.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+    prefix: ClassVar[str]
+
+    def to_config(self, prefix: str | None = None) -> dict[str, ConfigValue]:
+        """Return the settings for Flower's run config, which holds no lists and no tables.
+
+        Parameters
+        ----------
+        prefix
+            Put before each name, instead of the settings' own.
+
+        Returns
+        -------
+        dict
+            Lists as text with commas between; what is None is left out.
+        """
+        return to_config(self, self.prefix if prefix is None else prefix)
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, object], prefix: str | None = None) -> Self:
+        """Read the settings back from a run config; keys without the prefix are somebody else's.
+
+        Raises
+        ------
+        ModelError
+            If a setting is unknown or has a value that is not allowed, with one sentence for each.
+        """
+        return from_config(cls, config, cls.prefix if prefix is None else prefix)
 
 
 def _flat(value: Any) -> ConfigValue:

@@ -16,6 +16,7 @@ from flwr.serverapp import strategy as flower
 from flwr.serverapp.strategy import FedAvg
 from numpy.typing import NDArray
 
+from fedtp import averaging
 from fedtp.blocks import Packed
 from fedtp.errors import DataError, FedtpError
 from fedtp.streaming.state import State
@@ -42,12 +43,7 @@ def weighted_mean(current: Packed, updates: Sequence[tuple[Packed, int]]) -> Pac
     >>> weighted_mean(ones, [(ones, 30), (5 * ones, 10)])
     array([2., 2.], dtype=float32)
     """
-    total = sum(examples for _, examples in updates)
-    mean = np.zeros(current.size, np.float32)
-    scaled = np.empty_like(mean)
-    for weights, examples in updates:
-        mean += np.multiply(weights, np.float32(examples / total), out=scaled)
-    return mean
+    return averaging.weighted_mean(updates)
 
 
 class FlowerAggregation:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
-from fedtp.run_config import ConfigValue, from_config, to_config
+from fedtp.run_config import Settings
 from fedtp.settings import Conflict, Problem
 from server.staleness import Staleness
 
@@ -24,7 +23,7 @@ def _deadline(earlier: dict[str, Any]) -> float:
     return float(earlier[{"synchronous": "round_seconds", "buffered": "timeout_seconds"}[earlier["mode"]]])
 
 
-class ServerSpec(BaseModel):
+class ServerSpec(Settings):
     """What the server does.
 
     Parameters
@@ -64,7 +63,7 @@ class ServerSpec(BaseModel):
         The keyword arguments of Flower's strategy.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+    prefix = "server."
 
     mode: Literal["synchronous", "buffered"] = "synchronous"
     rounds: int = Field(default=60, ge=1, le=1_000_000)
@@ -93,7 +92,7 @@ class ServerSpec(BaseModel):
         "MultiKrum",
         "Bulyan",
     ] = "mean"
-    strategy_options: dict[str, bool | int | float | str] = {}
+    strategy_options: dict[str, bool | int | float | str] = Field(default={})
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
@@ -119,23 +118,8 @@ class ServerSpec(BaseModel):
         """How long the run lasts, s."""
         return self.rounds * self.round_seconds
 
-    def to_config(self) -> dict[str, ConfigValue]:
-        """Return the settings for Flower's run config, each key with ``server.`` before it."""
-        return to_config(self, "server.")
 
-    @classmethod
-    def from_config(cls, config: Mapping[str, object]) -> Self:
-        """Read the settings back from a run config.
-
-        Raises
-        ------
-        ModelError
-            If a setting is unknown or has a value that is not allowed.
-        """
-        return from_config(cls, config, "server.")
-
-
-class ReactionSpec(BaseModel):
+class ReactionSpec(Settings):
     """How the server reacts, in values that fit a TOML table and Flower's run config.
 
     Parameters
@@ -160,25 +144,10 @@ class ReactionSpec(BaseModel):
     True
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+    prefix = "reactions."
 
     reaction: Literal["none", "participation", "boost", "reset"] = "none"
     blocks: Literal["all", "last"] = "all"
     rounds: int = Field(default=5, ge=1, le=1_000_000)
     share: Annotated[float, Field(gt=0, le=1)] = 0.3
     factor: float = Field(default=2.0, gt=0, le=1e6)
-
-    def to_config(self) -> dict[str, ConfigValue]:
-        """Return the settings for Flower's run config, each key with ``reactions.`` before it."""
-        return to_config(self, "reactions.")
-
-    @classmethod
-    def from_config(cls, config: Mapping[str, object]) -> Self:
-        """Read the settings back from a run config.
-
-        Raises
-        ------
-        ModelError
-            If a setting is unknown or has a value that is not allowed.
-        """
-        return from_config(cls, config, "reactions.")

@@ -20,7 +20,7 @@ class AdaptationTable(AdaptationSpec):
 
     server: ReactionSpec = Field(default=ReactionSpec())
 
-    def to_config(self) -> dict[str, ConfigValue]:
-        """Return the settings for Flower's run config, under ``adaptation.`` and, of the server, ``reactions.``."""
+    def to_config(self, prefix: str | None = None) -> dict[str, ConfigValue]:
+        """Return the settings for Flower's run config, the server's under a prefix of their own."""
         devices = AdaptationSpec.model_validate(self.model_dump(exclude={"server"}))
-        return {**devices.to_config(), **self.server.to_config()}
+        return {**devices.to_config(prefix), **self.server.to_config()}

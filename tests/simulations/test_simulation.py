@@ -361,10 +361,10 @@ def test_every_shipped_scenario_runs(name: str, tmp_path: Path) -> None:
         "mnist-conv-label-swap",
     ) and not os.environ.get("FEDTP_DATA"):
         pytest.skip("FEDTP_DATA names no folder with its data in it")
-    settings = ["server.rounds=2", "drift=[]"]
-    if Scenario.load(name).device_count > 1000:
+    settings, whole = ["server.rounds=2", "drift=[]"], Scenario.load(name)
+    if whole.device_count > 1000:
         settings += ["devices.0.count=1000", "data.samples=10000"]
-    if Scenario.load(name).learner.pretrained:
+    if whole.learner.pretrained:
         simulate(Scenario.load("digits-rotating", settings)).save(tmp_path / "upright")
         settings.append(f'learner.pretrained="{tmp_path / "upright" / "model.safetensors"}"')
     run = simulate(Scenario.load(name, settings))
