@@ -1,7 +1,7 @@
 """The ``fedtp`` command: it only gathers the commands that packages register as entry points.
 
 A package adds a command by an entry point in the group ``fedtp.commands`` that names a function with Typer's
-annotations.
+annotations. ``federation.init`` is the command ``fedtp federation init``: several packages may extend one group.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ import fedtp
 from fedtp.errors import FedtpError
 
 GROUP = "fedtp.commands"
+#: What groups of commands are for.
+GROUPS = {"federation": "Run a real federation: a server, and devices that learn where their data is."}
 
 
 class _Commands(TyperGroup):
@@ -40,8 +42,13 @@ def build() -> typer.Typer:
         context_settings={"help_option_names": ["-h", "--help"]},
     )
     app.callback()(_options)
+    groups = {"": app}
     for command in sorted(entry_points(group=GROUP), key=lambda command: command.name):
-        app.command(command.name)(command.load())
+        group, _, name = command.name.rpartition(".")
+        if group not in groups:
+            groups[group] = typer.Typer(no_args_is_help=True)
+            app.add_typer(groups[group], name=group, help=GROUPS[group])
+        groups[group].command(name)(command.load())
     return app
 
 

@@ -52,6 +52,16 @@ def test_help_lists_registered_commands_in_order(app: Any) -> None:
     assert result.stdout.index("break") < result.stdout.index("fail") < result.stdout.index("interrupt")
 
 
+def test_commands_of_several_packages_share_a_group(monkeypatch: pytest.MonkeyPatch) -> None:
+    commands = [Command("federation.up", fail), Command("federation.init", interrupt), Command("break", break_down)]
+    monkeypatch.setattr(cli, "entry_points", lambda group: commands)
+    app = cli.build()
+    shown = CliRunner().invoke(app, ["federation", "--help"]).stdout
+    assert shown.index("init") < shown.index("up")
+    assert CliRunner().invoke(app, ["federation", "up"]).exit_code == 2
+    assert CliRunner().invoke(app, ["up"]).exit_code == 2
+
+
 def test_version(app: Any) -> None:
     result = CliRunner().invoke(app, ["--version"])
     assert (result.exit_code, result.stdout) == (0, f"fedtp {fedtp.__version__}\n")
