@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from typing import Any, ClassVar
 
@@ -12,6 +13,9 @@ from fedtp.blocks import Chain
 from fedtp.descent import Descent, Summed
 from fedtp.errors import ModelError
 from fedtp.losses import Loss, LossFunction, Space, as_loss
+
+# Without the decorator, which imports PyTorch's compiler, in half a second, to hide the call from it.
+_add_param_group = inspect.unwrap(torch.optim.Optimizer.add_param_group)
 
 
 class BlockSGD(torch.optim.Optimizer):
@@ -80,7 +84,7 @@ class BlockSGD(torch.optim.Optimizer):
             raise ModelError(
                 f"{type(self).__name__} trains the blocks of its model, one parameter group each, and takes no others."
             )
-        super().add_param_group(param_group)
+        _add_param_group(self, param_group)
 
     def __getstate__(self) -> dict[str, Any]:
         return super().__getstate__() | {name: getattr(self, name) for name in self.own}

@@ -121,6 +121,11 @@ class _Ledger(TorchDispatchMode):
         self._now = 0
         self.peaks: dict[str, int] = {}
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """Nothing here is compiled: do not import PyTorch's compiler, in half a second, to keep it from looking in."""
+        return False
+
     def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         given = {_storage(leaf) for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)}
         self._block = next((self._owners[one] for one in given if one in self._owners), self._block)

@@ -258,7 +258,9 @@ def _initialised(layers: list[nn.Module], seed: int) -> nn.Sequential:
         if not isinstance(layer, nn.Linear | nn.Conv2d | Recurrent):
             continue
         fan_in = layer.network.hidden_size if isinstance(layer, Recurrent) else layer.weight[0].numel()
-        layer.to_empty(device="cpu")
-        for parameter in layer.parameters():
-            nn.init.uniform_(parameter, -(fan_in**-0.5), fan_in**-0.5, generator=generator)
+        for module in layer.modules():
+            for name, parameter in module.named_parameters(recurse=False):
+                drawn = torch.empty(parameter.shape).uniform_(-(fan_in**-0.5), fan_in**-0.5, generator=generator)
+                # Not `to_empty`, which imports half a second of what PyTorch's compiler needs.
+                setattr(module, name, nn.Parameter(drawn))
     return model

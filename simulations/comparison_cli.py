@@ -6,7 +6,7 @@ import json
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -14,9 +14,9 @@ from rich.markup import escape
 
 from fedtp.errors import FedtpError
 from fedtp.folder import write_whole
-from simulations.comparison import Member, differing, results
-from simulations.run_folder import RunFolder
-from simulations.sweeps.folder import MARK, finished
+
+if TYPE_CHECKING:
+    from simulations.comparison import Member
 
 _PAGE = b"<!DOCTYPE html>"
 
@@ -31,6 +31,8 @@ def compare(
     RUN is the folder of a run, or of a sweep. Differences are from the first.
     """
     _check_target(out)
+    from simulations.comparison import differing, results
+
     members = members_of(runs)
     if len({member.group for member in members}) < 2:
         raise FedtpError("there is one run only: name at least two to compare, or a sweep")
@@ -65,6 +67,8 @@ def report(
     run: Annotated[Path, typer.Argument(metavar="RUN", show_default=False)],
 ) -> None:
     """Write the report of a run, or of a sweep, anew from what is saved in its folder."""
+    from simulations.sweeps.folder import MARK
+
     if (run / MARK).is_file():
         from simulations.sweeps.sweep import Sweep
 
@@ -88,6 +92,10 @@ def members_of(paths: Sequence[Path]) -> list[Member]:
     FedtpError
         If a folder is named twice, or holds neither; or a sweep has no finished run.
     """
+    from simulations.comparison import Member
+    from simulations.run_folder import RunFolder
+    from simulations.sweeps.folder import MARK, finished
+
     whole = [path.resolve() for path in paths]
     if twice := next((path for path, other in zip(paths, whole, strict=True) if whole.count(other) > 1), None):
         raise FedtpError(f"{twice} is named twice: leave one out")
