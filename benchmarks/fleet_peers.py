@@ -3,7 +3,8 @@
 The set-up is that of `fleet_speed.py`: a client-round is one pass over 50 samples in batches of 10. Rates are those
 after the first round; every engine is measured in turn, and fedtp with them, so that ratios are of one run.
 
-fedtp                   by tpSGD, streams, scores, messages, aggregation and records included: one core
+fedtp                   by tpSGD, streams, scores, messages, aggregation and records included: one core, and behind
+                        gateways on all cores too, in a process for each
 Flower's runtime        the same ServerApp, ClientApp, streams and data on Ray, a node per device, 20-32-4 only, each
                         round closed when all have answered: all cores
 pfl-research            its FedAvg in one process, PyTorch's backpropagation on samples in memory: one core
@@ -26,7 +27,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -53,7 +54,7 @@ ON_FLOWER, FLOWER_ROUNDS = "20-32-4", 3
 PEER_ROUNDS = 4
 #: Clients of the engines that hold samples in memory, at the most.
 COHORTS = {"20-32-4": 1000, "784-200-10": 200}
-ONE_EACH, GATEWAYS = "fedtp, one device per node", "fedtp, gateways of {}"
+PFL, FLOWER = "pfl-research", "Flower's runtime on Ray"
 #: What keeps Flower and Ray from calling home or installing anything.
 QUIET = {
     "FLWR_TELEMETRY_ENABLED": "0",
@@ -79,10 +80,10 @@ def one_core() -> Iterator[None]:
             os.sched_setaffinity(0, cores)
 
 
-def of_fedtp(network: str, nodes: int, per_node: int) -> float:
+def of_fedtp(network: str, nodes: int, per_node: int, processes: int = 1) -> float:
     """Return client-rounds per second of fedtp."""
-    settings = ("learner.detector=none", f"run.devices_per_node={per_node}")
-    with one_core():
+    settings = ("learner.detector=none", f"run.devices_per_node={per_node}", f"run.processes={processes}")
+    with one_core() if processes == 1 else nullcontext():
         return rate(scenario(network, *settings, devices=nodes, samples=SAMPLES * nodes))
 
 
@@ -310,18 +311,20 @@ def on_flower(nodes: int) -> None:
 # --- The comparison -------------------------------------------------------------------------------------------------
 
 
-def engines(network: str, nodes: int) -> dict[str, Callable[[], float]]:
-    """Return what measures each engine that is installed."""
-    gateway, clients = min(100, nodes), min(nodes, COHORTS[network])
-    found = {
-        ONE_EACH: partial(of_fedtp, network, nodes, 1),
-        GATEWAYS.format(gateway): partial(of_fedtp, network, nodes, gateway),
-        "NumPy loop": partial(of_numpy, network, clients),
+def engines(network: str, nodes: int) -> dict[tuple[str, int], Callable[[], float]]:
+    """Return what measures each engine that is installed, by its name and cores."""
+    gateway, clients, cores = min(100, nodes), min(nodes, COHORTS[network]), os.cpu_count() or 1
+    behind = f"fedtp, gateways of {gateway}"
+    found: dict[tuple[str, int], Callable[[], float]] = {
+        ("fedtp, one device per node", 1): partial(of_fedtp, network, nodes, 1),
+        (behind, 1): partial(of_fedtp, network, nodes, gateway),
+        (behind, cores): partial(of_fedtp, network, nodes, gateway, cores),
+        ("NumPy loop", 1): partial(of_numpy, network, clients),
     }
     if find_spec("pfl"):
-        found["pfl-research"] = partial(of_pfl, network, clients)
+        found[PFL, 1] = partial(of_pfl, network, clients)
     if network == ON_FLOWER and find_spec("ray"):
-        found["Flower's runtime on Ray"] = partial(of_flower, nodes)
+        found[FLOWER, cores] = partial(of_flower, nodes)
     return found
 
 
@@ -338,24 +341,25 @@ def main(
     rows = []
     for network in NETWORKS:
         measures = engines(network, nodes)
-        found: dict[str, list[float]] = {engine: [] for engine in measures}
+        found: dict[tuple[str, int], list[float]] = {engine: [] for engine in measures}
         # In turn, so that what slows the machine down for a while slows them all down.
         for _ in range(repeats):
             for engine, measure in measures.items():
                 found[engine].append(measure())
         speeds = {engine: statistics.median(rates) for engine, rates in found.items()}
-        one_each, gateways = list(speeds.values())[:2]
+        named = {engine: speed for (engine, _), speed in speeds.items()}
         rows += [
             {
                 "network": network,
                 "engine": engine,
+                "cores": cores,
                 "client-rounds per second": round(speed),
-                "lowest": round(min(found[engine])),
-                "highest": round(max(found[engine])),
-                "times as fast: one per node": round(one_each / speed, 2),
-                "times as fast: gateways": round(gateways / speed, 2),
+                "lowest": round(min(found[engine, cores])),
+                "highest": round(max(found[engine, cores])),
+                "times pfl-research": round(speed / named[PFL], 2) if PFL in named else "",
+                "times Flower's runtime": round(speed / named[FLOWER], 1) if FLOWER in named else "",
             }
-            for engine, speed in speeds.items()
+            for (engine, cores), speed in speeds.items()
         ]
     publish("fleet_peers", f"Client-rounds per second of one machine, {nodes:,} clients", rows)
 
