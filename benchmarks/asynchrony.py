@@ -31,9 +31,9 @@ from server.app import make_server_app
 from server.round import Round
 from simulations import Scenario
 from simulations.errand import Errand
+from simulations.executors import executor_for
 from simulations.fleet import FleetGrid
 from simulations.flower import make_context
-from simulations.simulation import inline
 from simulations.world import World
 
 Settings = tuple[str, ...]
@@ -80,7 +80,7 @@ def run(seed: int, settings: Settings) -> tuple[Curve, float]:
     """
     world = World(Scenario.load("stragglers", settings, seed))
     errands: list[Errand] = []
-    grid = FleetGrid(world.fleet, inline(world), seed=seed, on_errand=errands.append)
+    grid = FleetGrid(world.fleet, executor_for(world), seed=seed, on_errand=errands.append)
     curve: Curve = []
 
     def note(done: Round) -> None:

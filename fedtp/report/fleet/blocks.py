@@ -20,13 +20,14 @@ def coverage_part(results: FleetResults) -> Part:
     if not updates.height:
         return Note(title, "No block was trained.")
     totals = dict(updates.group_by("block").len().iter_rows())
-    spoken = ", ".join(f"{plain(name)} {count(totals.get(name, 0))}" for name in names)
+    spoken = ", ".join(f"{count(totals.get(name, 0))} of block {plain(name)}" for name in names)
     together = rounds_per_step(results.rounds.height, MOST_COLUMNS)
     return Panel(
         title=title,
         views={"Per round": _per_round(results, updates, names), "Per class": _per_class(results, updates, names)},
         alt=f"Chart of the updates of each block that the server used, in all: {spoken}.",
         caption=f"In all: {spoken}." + (f" Means over {together} rounds." if together > 1 else ""),
+        wide=True,
     )
 
 

@@ -176,7 +176,7 @@ def _map(results: FleetResults, rows: pl.DataFrame, marks: pl.DataFrame, scale: 
                 "thickness": 10,
                 "outlinewidth": 0,
                 "tickformat": ".0%",
-                "nticks": 3,
+                "tickvals": (low, (low + high) / 2, high),
                 "title": {"text": "accuracy ", "side": "right"},
             },
         },

@@ -15,7 +15,7 @@ def test_updates_that_were_used_are_counted_block_by_block(make) -> None:
     used = results.devices.filter(pl.col("status") == "accepted")
     totals = {name: int(used["blocks"].str.split(" ").list.contains(name).sum()) for name in ("0", "2")}
     part = coverage_part(results)
-    assert part.caption == f"In all: 0 {totals['0']}, 2 {totals['2']}."
+    assert part.caption == f"In all: {totals['0']} of block 0, {totals['2']} of block 2."
     per_round, per_class = part.views["Per round"], part.views["Per class"]
     assert [(trace.name, round(sum(trace.y))) for trace in per_round.data] == list(totals.items())
     assert [trace.name for trace in per_class.data] == results.classes
