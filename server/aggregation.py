@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from inspect import signature
 from operator import itemgetter
 from typing import Any, Protocol, cast
@@ -46,6 +48,16 @@ def weighted_mean(current: Packed, updates: Sequence[tuple[Packed, int]]) -> Pac
     return averaging.weighted_mean(updates)
 
 
+@contextmanager
+def _little_to_collect() -> Iterator[None]:
+    """Leave what is in memory now out of the search for garbage, which Bulyan begins anew for every update."""
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
+
+
 class FlowerAggregation:
     """A Flower strategy, run on one block: FedAdam, FedMedian, Krum ... as Flower has them.
 
@@ -83,7 +95,8 @@ class FlowerAggregation:
             for weights, examples in updates
         ]
         try:
-            new, _ = self.strategy.aggregate_train(self._round, replies)
+            with _little_to_collect():
+                new, _ = self.strategy.aggregate_train(self._round, replies)
         except (AppExitException, ValueError, IndexError, ZeroDivisionError) as error:
             log.warning("%s kept the old weights: %s", type(self.strategy).__name__, error)
             return current
