@@ -194,6 +194,7 @@ def test_killed_by_another_again_and_again(file: Path, unbroken, tmp_path: Path)
             if path.exists() and path.stat().st_mtime_ns > before:
                 time.sleep(0.02 * kills % 0.07)
                 process.kill()
+                process.wait()
                 kills += 1
             time.sleep(0.005)
         _, errors = process.communicate()
