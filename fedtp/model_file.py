@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from importlib.metadata import version
 from pathlib import Path
 
 from safetensors.torch import save
@@ -11,7 +12,9 @@ from fedtp.blocks import Packed
 from fedtp.learner import Learner
 
 
-def save_model(path: str | Path, learner: Learner, weights: Mapping[str, Packed]) -> None:
+def save_model(
+    path: str | Path, learner: Learner, weights: Mapping[str, Packed], told: Mapping[str, str] | None = None
+) -> None:
     """Write a model as an ordinary ``state_dict`` of its ``nn.Sequential``, in safetensors' format.
 
     Parameters
@@ -22,6 +25,8 @@ def save_model(path: str | Path, learner: Learner, weights: Mapping[str, Packed]
         The network and how it learns; the file's metadata describe it.
     weights
         Packed by block.
+    told
+        What else its metadata shall say.
     """
     metadata = {
         "seed": str(learner.spec.seed),
@@ -29,6 +34,8 @@ def save_model(path: str | Path, learner: Learner, weights: Mapping[str, Packed]
         "shape": ",".join(map(str, learner.shape)),
         "classes": str(learner.classes),
         "learner": learner.spec.model_dump_json(),
+        "fedtp": version("fedtp"),
+        **(told or {}),
     }
     path = Path(path)
     new = path.with_name(path.name + ".new")

@@ -29,6 +29,9 @@ VERSION = 1
 #: What NumPy's ``.npy`` format puts before the numbers of a vector.
 _HEADER_BYTES = 128
 
+#: Letters in the name of a report.
+_LONGEST_ID = 100
+
 #: No order brings more samples than this; sums of such counts stay whole in every number type.
 _MOST_SAMPLES = 2**31 - 1
 
@@ -51,6 +54,8 @@ class Order:
         Names of the blocks to train; empty to predict only.
     paces
         For each of them what its learning rate is multiplied with; empty if all learn as usual.
+    heard
+        Of devices that number their reports, the latest report of each that the server has.
     """
 
     round: int
@@ -59,6 +64,7 @@ class Order:
     weights: Mapping[str, Packed]
     blocks: tuple[str, ...]
     paces: tuple[float, ...] = ()
+    heard: tuple[str, ...] = ()
 
     @cached_property
     def numbers(self) -> int:
@@ -78,6 +84,7 @@ class Order:
                         "digest": self.digest,
                         "blocks": list(self.blocks),
                         "paces": list(self.paces),
+                        **({"heard": list(self.heard)} if self.heard else {}),
                     }
                 ),
             }
@@ -95,7 +102,7 @@ class Order:
         config = _record(records, "order", ConfigRecord)
         _check_version(config)
         _check_no_more(records, "record", "order", "weights")
-        _check_no_more(config, "key", "version", "round", "now", "digest", "blocks", "paces")
+        _check_no_more(config, "key", "version", "round", "now", "digest", "blocks", "paces", "heard")
         number, now = _value(config, "round", int), _value(config, "now", float)
         if number < 1 or not math.isfinite(now):
             raise WireError("counts", f"impossible: round {number} at {now} s")
@@ -109,6 +116,7 @@ class Order:
             weights=_weights(records),
             blocks=blocks,
             paces=paces,
+            heard=tuple(_list(config, "heard", str)) if "heard" in config else (),
         )
 
 
@@ -137,6 +145,8 @@ class Report:
     trainable, wanted
         Names of the blocks that the device could train, and of how many of them it wants orders, where it leaves the
         choice to the server; none where it chooses itself.
+    id
+        The report's own name, of a device that sends it again until the server has heard it; empty of others.
     """
 
     digest: str
@@ -149,10 +159,13 @@ class Report:
     flops: float = 0.0
     trainable: tuple[str, ...] = ()
     wanted: int = 0
+    id: str = ""
 
     def to_records(self) -> RecordDict:
         """Write the report as Flower's records."""
-        leaves_choice: dict[str, Any] = {"trainable": list(self.trainable), "wanted": self.wanted}
+        own: dict[str, Any] = {"trainable": list(self.trainable), "wanted": self.wanted} if self.trainable else {}
+        if self.id:
+            own["id"] = self.id
         return RecordDict(
             {
                 "weights": ArrayRecord({name: pack_array(w) for name, w in self.weights.items()}),
@@ -166,9 +179,7 @@ class Report:
                         "flops": self.flops,
                     }
                 ),
-                "report": ConfigRecord(
-                    {"version": VERSION, "digest": self.digest, **(leaves_choice if self.trainable else {})}
-                ),
+                "report": ConfigRecord({"version": VERSION, "digest": self.digest, **own}),
             }
         )
 
@@ -185,7 +196,7 @@ class Report:
         _check_version(config)
         metrics = _record(records, "metrics", MetricRecord)
         _check_no_more(records, "record", "weights", "metrics", "report")
-        _check_no_more(config, "key", "version", "digest", "trainable", "wanted")
+        _check_no_more(config, "key", "version", "digest", "trainable", "wanted", "id")
         _check_no_more(metrics, "key", "examples", "samples", "correct", "loss", "detections", "flops")
         weights = _weights(records)
         examples = _list(metrics, "examples", int)
@@ -204,6 +215,9 @@ class Report:
         wanted = _value(config, "wanted", int) if trainable else 0
         if (trainable and wanted < 1) or len(set(trainable)) < len(trainable):
             raise WireError("counts", f"impossible wish: {_short(wanted)} of the blocks {_short(trainable)}")
+        name = _value(config, "id", str) if "id" in config else ""
+        if len(name) > _LONGEST_ID:
+            raise WireError("metrics", f"a report called {_short(name)}")
         if any(count < 1 or count > samples for count in examples):
             raise WireError("examples", f"impossible example counts {_short(examples)} of {samples} samples")
         return cls(
@@ -217,6 +231,7 @@ class Report:
             flops=flops,
             trainable=trainable,
             wanted=wanted,
+            id=name,
         )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable
 
 from flwr.app import Context
@@ -71,8 +72,19 @@ def run_schedule(
     on_round: Callable[[Round], None],
     reactions: ReactionSpec = NO_REACTIONS,
     begun: State | None = None,
+    *,
+    same_grid: bool = True,
 ) -> None:
     """Train by the schedule that the settings name.
+
+    Parameters
+    ----------
+    grid, learner, spec, clock, on_round, reactions
+        What it works with.
+    begun
+        Where to go on.
+    same_grid
+        Whether the grid knows of the orders that were on their way then; of those that it does not no answer comes.
 
     Raises
     ------
@@ -85,6 +97,8 @@ def run_schedule(
     schedule = kind(grid, strategy, spec, clock)
     if begun is not None:
         schedule.load_state(begun)
+        if not same_grid:
+            schedule.mailbox.give_up(math.inf)
     while not schedule.over:
         on_round(schedule.round())
 

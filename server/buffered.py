@@ -59,13 +59,18 @@ class Buffered:
         self._clock = clock
 
     @property
+    def mailbox(self) -> Mailbox:
+        """The orders on their way."""
+        return self.dispatcher.mailbox
+
+    @property
     def over(self) -> bool:
         """Whether there are no more rounds."""
         return self.number >= self._spec.rounds
 
     def round(self) -> Round:
         """Keep the fleet at work for the next ``round_seconds``."""
-        strategy, spec, clock, mailbox = self._strategy, self._spec, self._clock, self.dispatcher.mailbox
+        strategy, spec, clock, mailbox = self._strategy, self._spec, self._clock, self.mailbox
         self.number += 1
         started, version = clock.now(), strategy.version
         ordered: list[int] = []

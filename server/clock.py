@@ -34,14 +34,16 @@ class SystemClock:
     ----------
     poll_seconds
         How long it sleeps at most before the server looks for messages again.
+    begun
+        The time at which it begins, s: that at which an earlier one stopped.
     """
 
-    def __init__(self, poll_seconds: float = 0.2) -> None:
-        self._start = time.monotonic()
+    def __init__(self, poll_seconds: float = 0.2, begun: float = 0.0) -> None:
+        self._start = time.monotonic() - begun
         self._poll_seconds = poll_seconds
 
     def now(self) -> float:
-        """Return the seconds since the clock was made."""
+        """Return the seconds since the clock was made, and those before."""
         return time.monotonic() - self._start
 
     def wait(self, until: float, messages: int) -> None:

@@ -14,10 +14,10 @@ import numpy as np
 from flwr.app import Message
 
 from fedtp.blocks import Packed
-from fedtp.errors import WireError
+from fedtp.errors import DataError, WireError
 from fedtp.learner import Learner
 from fedtp.streaming.state import Part, State, counts, parted, together
-from fedtp.wire import Order
+from fedtp.wire import Order, Report
 from server.aggregation import Aggregation, weighted_mean
 from server.assignment import Assignment
 from server.mailbox import Sent
@@ -55,6 +55,8 @@ class LayerwiseStrategy:
         How often each block has been aggregated.
     reactions
         Which nodes have drifted of late, and what follows from it.
+    heard
+        The name of the latest report of each node that names them.
     """
 
     def __init__(
@@ -72,6 +74,7 @@ class LayerwiseStrategy:
         self._lr = lr
         self._assignment = Assignment(self.weights)
         self.reactions = Reactions(reactions, self.weights)
+        self.heard: dict[int, str] = {}
 
     @property
     def version(self) -> float:
@@ -94,10 +97,10 @@ class LayerwiseStrategy:
             self.weights[name] = packed
             self.versions[name] += 1
         assigned = self._assignment.choose(nodes)
-        weights, versions = dict(self.weights), dict(self.versions)
+        weights, versions, heard = dict(self.weights), dict(self.versions), tuple(self.heard.values())
         orders = {
             blocks: Order(
-                number, float(now), self.learner.digest, weights, blocks, self.reactions.paces(blocks, number)
+                number, float(now), self.learner.digest, weights, blocks, self.reactions.paces(blocks, number), heard
             )
             for blocks in set(assigned.values())
         }
@@ -107,6 +110,7 @@ class LayerwiseStrategy:
         """Check the reply to an order. What is wrong with it is logged."""
         try:
             report = check_update(reply, self.learner.sizes, self.learner.digest, sent.order.blocks)
+            self._hear(sent.node, report)
         except WireError as error:
             log.warning("round %d: refused the update of node %d: %s", sent.order.round, sent.node, error)
             return Verdict("refused", error.reason, str(error))
@@ -116,6 +120,19 @@ class LayerwiseStrategy:
             return Verdict("empty", report=report)
         stale = [self.versions[name] - sent.versions[name] for name in report.weights]
         return Verdict("accepted", report=report, staleness=float(np.mean(stale)) if stale else math.nan)
+
+    def _hear(self, node: int, report: Report) -> None:
+        """Note a report that has a name.
+
+        Raises
+        ------
+        WireError
+            If the node has sent it before.
+        """
+        if report.id and self.heard.get(node) == report.id:
+            raise WireError("replay", f"its report {report.id} has been heard before")
+        if report.id:
+            self.heard[node] = report.id
 
     def aggregate(self, updates: Mapping[str, Sequence[Update]]) -> None:
         """Aggregate each block over its updates; one without any stays as it is."""
@@ -129,7 +146,8 @@ class LayerwiseStrategy:
 
     def state(self) -> State:
         """Return the weights, and all that has led to them and bears upon the next."""
-        weights = State(dict(self.weights), {"versions": list(self.versions.values())})
+        versions, heard = list(self.versions.values()), {str(node): name for node, name in self.heard.items()}
+        weights = State(dict(self.weights), {"versions": versions, "heard": heard})
         return together({"weights": weights, **{name: part.state() for name, part in self._parts().items()}})
 
     def load_state(self, state: State) -> None:
@@ -147,6 +165,10 @@ class LayerwiseStrategy:
         }
         versions = counts(states["weights"].record.get("versions"), len(self.weights), "the versions")
         self.versions = dict(zip(self.weights, versions, strict=True))
+        heard = states["weights"].record.get("heard")
+        if not isinstance(heard, dict) or not all(node.isdecimal() for node in heard):
+            raise DataError("it does not say which reports were heard")
+        self.heard = {int(node): str(name) for node, name in heard.items()}
         for name, part in parts.items():
             part.load_state(states[name])
 

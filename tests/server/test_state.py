@@ -225,7 +225,7 @@ def test_all_that_the_server_knows_is_saved(make_learner, make_grid) -> None:
         (Dispatcher(grid, strategy, spec), {"mailbox", "_times", "_last"}),
         (Buffers(strategy, spec), {"_updates"}),
         (Mailbox(grid), {"waiting"}),
-        (strategy, {"weights", "versions", "_aggregations", "_assignment", "reactions"}),
+        (strategy, {"weights", "versions", "_aggregations", "_assignment", "reactions", "heard"}),
         (strategy._assignment, {"_wishes", "_latest", "coverage"}),
         (strategy.reactions, {"_reported", "_drifted", "_began", "_ends", "_anew"}),
     ]

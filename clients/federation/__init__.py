@@ -1,0 +1,1 @@
+"""A device of a real federation: its files, its process, and its ClientApp."""

@@ -1,0 +1,1 @@
+"""Where a real device's samples come from."""

@@ -1,0 +1,144 @@
+"""A folder of CSV and JSON-lines files that are appended to, as a stream."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from clients.sources.quarantine import BadRow
+from fedtp.data.schema import Schema
+from fedtp.data.stream import Samples
+from fedtp.errors import DataError
+
+#: A line longer than this is no row.
+_LONGEST = 10_000_000
+_SUFFIXES = (".csv", ".jsonl", ".ndjson")
+_LONGEST_KEPT = 10_000
+
+
+class DirectoryStream:
+    """Rows in the files of a folder, in the order of the files' names.
+
+    Files only grow at their ends, and later files have later names: ``2026-11-25.csv``, say. A file that has been read
+    to its end is left for the next one when there is one; a last line without its end waits. So the folder is the
+    buffer: what is not taken yet stays there, and files that have been read may be removed.
+
+    Parameters
+    ----------
+    folder
+        Where the files are: ``.csv`` with a line of names on top, ``.jsonl`` or ``.ndjson`` with an object a line.
+    schema
+        The columns.
+    limit
+        How many samples are taken at a time at most; 0: all.
+
+    Attributes
+    ----------
+    position
+        How many samples have been taken. It is for counting; `cursor` says where the stream goes on.
+    cursor
+        The file that is being read, the byte to go on from, and its columns; empty at the beginning.
+    bad
+        Rows that were left out by the last `take`.
+    """
+
+    def __init__(self, folder: Path, schema: Schema, limit: int = 0) -> None:
+        self.position = 0
+        self.cursor: dict[str, Any] = {}
+        self.bad: list[BadRow] = []
+        self._folder = folder
+        self._schema = schema
+        self._limit = limit
+
+    def take(self, now: float) -> Samples:
+        """Return the samples that are there and were not taken yet, as having arrived at `now`, s.
+
+        Raises
+        ------
+        DataError
+            If the folder cannot be read.
+        """
+        self.bad = []
+        inputs, labels = [], []
+        for x, y in self._rows():
+            inputs.append(x)
+            labels.append(y)
+            if len(inputs) == self._limit:
+                break
+        self.position += len(inputs)
+        known = [label is not None for label in labels]
+        return Samples(
+            x=np.array(inputs, np.float32).reshape(-1, len(self._schema.features)),
+            y=np.array([label or 0 for label in labels], np.int64),
+            seconds=np.full(len(inputs), now),
+            label_seconds=None if all(known) else np.where(known, now, np.inf),
+        )
+
+    def _rows(self) -> Iterator[tuple[Any, int | None]]:
+        """Give parsed rows, with the cursor behind each."""
+        for name in self._names():
+            if name != self.cursor.get("file"):
+                self.cursor = {"file": name, "offset": 0, "columns": None}
+            try:
+                with (self._folder / name).open("rb") as file:
+                    self._find_place(file, name)
+                    while (line := file.readline(_LONGEST)).endswith(b"\n") or len(line) == _LONGEST:
+                        offset, self.cursor["offset"] = self.cursor["offset"], file.tell()
+                        found = self._parse(name, offset, line)
+                        if found is not None:
+                            yield found
+            except OSError as error:
+                raise DataError(f"{self._folder / name} cannot be read: {error.strerror}") from None
+
+    def _names(self) -> list[str]:
+        """Return the files to read: the one that is being read, and later ones."""
+        try:
+            names = sorted(path.name for path in self._folder.iterdir() if path.suffix.lower() in _SUFFIXES)
+        except OSError as error:
+            raise DataError(f"{self._folder} cannot be read: {error.strerror}; put the device's files there") from None
+        return [name for name in names if name >= self.cursor.get("file", "")]
+
+    def _find_place(self, file: Any, name: str) -> None:
+        size = file.seek(0, 2)
+        if size < self.cursor["offset"]:  # it is another file of the same name
+            self.bad.append(BadRow(name, self.cursor["offset"], "the file has become shorter, and is read anew", ""))
+            self.cursor = {"file": name, "offset": 0, "columns": None}
+        file.seek(self.cursor["offset"])
+
+    def _parse(self, name: str, offset: int, line: bytes) -> tuple[Any, int | None] | None:
+        try:
+            text = line.decode("utf-8-sig" if offset == 0 else "utf-8").strip("\r\n")
+            if not text.strip():
+                return None
+            row = self._row(name, text)
+            return None if row is None else self._schema.parse(row)
+        except (DataError, ValueError, RecursionError, csv.Error) as error:
+            shown = line[:_LONGEST_KEPT].decode("utf-8", "backslashreplace").rstrip("\r\n")
+            self.bad.append(BadRow(name, offset, " ".join(str(error).split()), shown))
+            return None
+
+    def _row(self, name: str, text: str) -> Mapping[str, object] | None:
+        """Return a line as a row; None of a line of names."""
+        if not name.lower().endswith(".csv"):
+            row = json.loads(text)
+            if not isinstance(row, dict):
+                raise DataError("the line is not a JSON object")
+            return row
+        cells = next(csv.reader([text], strict=True))
+        if self.cursor["columns"] is None:
+            missing = [one for one in self._schema.features if one not in cells]
+            if missing:
+                # Without its names no row of the file can be read; each says so.
+                self.cursor["columns"] = []
+                raise DataError(f"the first line lacks the columns {', '.join(missing[:5])}")
+            self.cursor["columns"] = cells
+            return None
+        columns = self.cursor["columns"]
+        if len(cells) != len(columns):
+            raise DataError(f"the line has {len(cells)} cells, and the first one names {len(columns)} columns")
+        return dict(zip(columns, cells, strict=True))

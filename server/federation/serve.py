@@ -1,0 +1,114 @@
+"""The server's long-lived process: it keeps the SuperLink running, and the learning going while it is wanted."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from datetime import UTC, datetime
+
+from fedtp.errors import FedtpError
+from fedtp.federation import alone
+from server.federation.certificates import expiry
+from server.federation.folder import LEARN, REST, ServerFolder
+from server.federation.superlink import SuperLink
+
+log = logging.getLogger("fedtp.federation")
+
+#: Seconds between two looks at the processes, and between two questions of how a run is doing.
+_LOOK, _ASK = 0.5, 5.0
+#: Days before the certificate ends that a warning says so.
+_WARN_DAYS = 30
+
+
+def serve(folder: ServerFolder, stop: threading.Event) -> None:
+    """Keep a federation's server going until it is told to stop.
+
+    Raises
+    ------
+    FedtpError
+        If another process does so already, or ``federation.toml`` cannot be used.
+    """
+    with alone(folder.server, "the server"):
+        spec = folder.spec()
+        if spec.network.insecure:
+            log.warning("INSECURE: whoever can reach port %d can read and change everything", spec.network.port)
+        else:
+            _check_certificate(folder)
+        link = SuperLink(folder, spec)
+        link.configure()
+        learning = _Learning(folder, link)
+        log.info("%s: listening at %s:%d", spec.title, spec.network.listen, spec.network.port)
+        try:
+            while not stop.wait(_LOOK):
+                link.program.step()
+                learning.step()
+        finally:
+            # A run that is under way ends with the SuperLink; the next one goes on from the last checkpoint.
+            link.program.stop()
+            log.info("stopped")
+
+
+class _Learning:
+    """A run whenever learning is wanted, and a new one that goes on if the last one died."""
+
+    def __init__(self, folder: ServerFolder, link: SuperLink) -> None:
+        self._folder = folder
+        self._link = link
+        self._run = ""
+        self._asked = 0.0
+        self._starts = -1
+        self._failures = 0
+
+    def step(self) -> None:
+        """Do what there is to do."""
+        now = time.monotonic()
+        if now < self._asked + min(_ASK * 2**self._failures, 60.0) or not self._link.listening:
+            return
+        self._asked = now
+        try:
+            self._look()
+            self._failures = 0
+        except FedtpError as error:
+            self._failures += 1
+            log.warning("%s", error)
+
+    def _look(self) -> None:
+        link = self._link
+        link.register()
+        if self._starts != link.program.starts:  # a new SuperLink: what ran has died with the old one
+            self._starts, self._run = link.program.starts, ""
+        if self._run:
+            state = link.state(self._run)
+            if not state.startswith("finished") and state:
+                return
+            self._run = ""
+            told = self._folder.status().get("state")
+            if told == "finished":
+                log.info("all rounds are done")
+                self._folder.write_wish(REST)
+            elif told == "failed":
+                log.warning("learning ended: its log says why; `fedtp federation start` tries again")
+                self._folder.write_wish(REST)
+            elif self._folder.wish == LEARN:
+                log.warning("the ServerApp died; a new one goes on from the last checkpoint")
+        if self._folder.wish == LEARN:
+            self._run = link.submit()
+            log.info("learning, run %s", self._run)
+
+
+def _check_certificate(folder: ServerFolder) -> None:
+    """Say if the certificate ends soon.
+
+    Raises
+    ------
+    FedtpError
+        If it has ended.
+    """
+    end = expiry(folder.server / "server.pem")
+    days = (end - datetime.now(UTC)).total_seconds() / 86_400
+    renew = f"`fedtp federation renew {folder.path}` makes a new one"
+    if days <= 0:
+        raise FedtpError(f"the server's certificate ended on {end:%Y-%m-%d}: {renew}")
+    if days < _WARN_DAYS:
+        log.warning("the server's certificate ends on %s: %s", f"{end:%Y-%m-%d}", renew)
