@@ -5,9 +5,11 @@ from __future__ import annotations
 import re
 import socket
 import threading
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from clients.federation.connection import why_not
 from clients.federation.settings import DeviceSpec
 from fedtp.errors import FedtpError
 from fedtp.federation import CA, DEVICE_KEY, alone, flower_environment, tool
@@ -16,44 +18,28 @@ from fedtp.supervision import Program, log
 #: Seconds between two looks at the process.
 _LOOK = 0.5
 
-#: What Flower prints when it ends, and what it means.
+#: Seconds between two looks at whether the server can be reached.
+_PROBE = 15.0
+
+#: What Flower prints when it ends though the server can be reached, and what it means.
 _REASONS = (
     (
-        r"CERTIFICATE_VERIFY_FAILED.*expired|certificate has expired",
-        "the server's certificate has ended: renew it there",
-    ),
-    (
-        r"CERTIFICATE_VERIFY_FAILED|certificate verify failed|unable to get local issuer",
-        "the server's certificate is not signed by the authority in ca.crt, or not for this address: copy ca.crt from "
-        "the server, and compare the address in device.toml with the one it was made for",
-    ),
-    (
-        r"WRONG_VERSION_NUMBER|wrong version number|record layer failure|Server disconnected without sending",
-        "the server does not speak TLS, and this device does not speak without: look for insecure in both their files",
-    ),
-    (
-        r"(?i)timestamp|clock",
-        "the server refuses the device's signature for its time: set this device's clock right",
-    ),
-    (
-        r"(?i)no longer|already|ACTIVE|is online",
+        r"(?i)already|is online|still active",
         "the server thinks that the device is still connected, as it does for a minute after a crash",
     ),
     (
         r"(?i)unauthenticated|not registered|public key|\b305\b|forbidden|unauthorized",
         "the server does not know this device's key: its public half must be in server/keys there",
     ),
-    (r"(?i)connection refused|ConnectError|failed to connect|timed out", "the server cannot be reached"),
 )
 
 
-def explain(spec: DeviceSpec, printed: Sequence[str]) -> str | None:
+def explain(spec: DeviceSpec, authority: Path | None, printed: Sequence[str]) -> str | None:
     """Return why the SuperNode ended, in a sentence, from the last lines that it printed."""
     text = "\n".join(printed)
-    for pattern, sentence in _REASONS:
-        if re.search(pattern, text):
-            return f"{spec.name} is not connected to {spec.server}: {sentence}"
-    return None
+    sentence = why_not(spec.server, authority)
+    sentence = sentence or next((meant for pattern, meant in _REASONS if re.search(pattern, text)), None)
+    return sentence and f"{spec.name} is not connected to {spec.server}: {sentence}"
 
 
 def run_device(folder: Path, stop: threading.Event) -> None:
@@ -77,6 +63,7 @@ def run_device(folder: Path, stop: threading.Event) -> None:
         for name in (CA, DEVICE_KEY):
             if not (folder / name).is_file():
                 raise FedtpError(f"{folder / name} is missing: copy the device's whole folder from the server's host")
+    authority = None if spec.insecure else folder / CA
     home = folder / "flower"
     home.mkdir(mode=0o700, exist_ok=True)
     secure = ["--root-certificates", str(folder / CA), "--auth-supernode-private-key", str(folder / DEVICE_KEY)]
@@ -95,12 +82,17 @@ def run_device(folder: Path, stop: threading.Event) -> None:
             folder / "logs",
             flower_environment(home, folder),
             folder=folder,
-            explain=lambda printed: explain(spec, printed),
+            explain=lambda printed: explain(spec, authority, printed),
         )
         log.info("device %s, of the server at %s", spec.name, spec.server)
+        said, probed = None, 0.0
         try:
             while not stop.wait(_LOOK):
                 program.step()
+                if time.monotonic() - probed > _PROBE:
+                    probed, before, said = time.monotonic(), said, why_not(spec.server, authority)
+                    if said != before:
+                        log.warning("%s", f"{spec.server}: {said}" if said else f"{spec.server} can be reached again")
         finally:
             program.stop()
             log.info("stopped")
