@@ -9,10 +9,10 @@ export FLWR_DISABLE_UPDATE_CHECK := 1
 export FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION := 1
 export RAY_USAGE_STATS_ENABLED := 0
 
-.PHONY: help demo test lint bench clean
+.PHONY: help demo test test-federation lint bench clean
 
 help:  ## List the targets
-	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST)
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST)
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
@@ -40,6 +40,9 @@ test: export OMP_NUM_THREADS := 1
 test: export OPENBLAS_NUM_THREADS := 1
 test: lint  ## Run the whole test suite, with lint and type check
 	$(BIN)/pytest -n 3 --dist worksteal
+
+test-federation: $(VENV)/dev.stamp  ## Test real federations for minutes: what dies, and goes on
+	$(BIN)/pytest -m federation tests/integration
 
 lint: $(VENV)/dev.stamp  ## Check style and types
 	$(BIN)/ruff check .

@@ -12,8 +12,8 @@ from pathlib import Path
 _SECONDS = 5.0
 #: OpenSSL's codes of what is wrong with a certificate (``openssl verify``).
 _EXPIRED, _NOT_YET, _OTHER_HOST, _OTHER_ADDRESS = 10, 9, 62, 64
-#: How far a device's clock may be ahead of the server's, or behind, s, before Flower refuses what it signs; its own limits
-#: are 5 s and 305 s, and the server tells whole seconds.
+#: How far a device's clock may be ahead of the server's, or behind, s, before Flower refuses what it signs; its own
+#: limits are 5 s and 305 s, and the server tells whole seconds.
 _AHEAD, _BEHIND = 6.0, 300.0
 #: The first byte of a TLS alert.
 _ALERT = b"\x15"
@@ -58,7 +58,11 @@ def _with_tls(connection: socket.socket, host: str, authority: Path) -> str | No
 
 
 def _without_tls(connection: socket.socket) -> str | None:
-    if _asked(connection)[:1] in (b"", _ALERT):
+    try:
+        first = _asked(connection)[:1]
+    except ConnectionResetError:
+        first = b""
+    if first in (b"", _ALERT):
         return "the server only speaks TLS, and this device plain HTTP: look for insecure in the files of both"
     return None
 

@@ -72,6 +72,8 @@ class DeviceFolder:
         DataError
             If its file is damaged, or of another network: a sentence says what can be done.
         """
+        for left in self.state.parent.glob(".*.new"):  # of a process that was killed
+            left.unlink(missing_ok=True)
         if not self.state.exists():
             return
         try:
@@ -103,6 +105,7 @@ class DeviceFolder:
             told = {key: value for key, value in asdict(report).items() if key != "weights"}
             told["loss"] = None if np.isnan(report.loss) else report.loss
         whole = together(parts)
+        self.state.parent.mkdir(parents=True, exist_ok=True)
         sends = self.sends + 1 if report is self.unheard else 1
         record = {
             "state": whole.record,

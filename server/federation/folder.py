@@ -156,10 +156,11 @@ def make_federation(
     FedtpError
         If there is something already, or it cannot be written.
     """
-    if twice := next((name for name in devices if list(devices).count(name) > 1), None):
-        raise FedtpError(f"there are two devices called {twice}: give each a name of its own")
-    if bad := next((name for name in devices if not _is_name(name)), None):
-        raise FedtpError(f'a device cannot be called "{bad}": letters, digits, dots, dashes and underscores')
+    for name in devices:
+        if not _is_name(name):
+            raise FedtpError(f'a device cannot be called "{name}": letters, digits, dots, dashes and underscores')
+        if list(devices).count(name) > 1:
+            raise FedtpError(f"there are two devices called {name}: give each a name of its own")
     with FEDERATIONS.fresh_folder(path) as fresh:
         fresh.chmod(0o700)
         server = fresh / "server"
