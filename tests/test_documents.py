@@ -32,8 +32,13 @@ def environment() -> dict[str, str]:
     return {**os.environ, "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}", "COLUMNS": "100"}
 
 
+#: Processes that work together for minutes: tests/integration/test_federation.py runs these lines.
+FEDERATION = "fedtp federation "
+COMMANDS = [line for line in shell_lines(README, *DOCS) if line.startswith("fedtp ")]
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("line", [line for line in shell_lines(README, *DOCS) if line.startswith("fedtp ")])
+@pytest.mark.parametrize("line", [line for line in COMMANDS if not line.startswith(FEDERATION)])
 def test_command(line: str, tmp_path: Path) -> None:
     done = subprocess.run(
         line, shell=True, cwd=tmp_path, env=environment(), capture_output=True, text=True, check=False

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import signal
+import socket
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +24,7 @@ from simulations.federation.local import learn, make_local
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(sys.platform != "linux", reason="it looks into /proc")]
 
+DOCS = Path(__file__).resolve().parents[2] / "docs" / "federation.md"
 TWO = ["devices.0.count=2"]
 
 
@@ -122,6 +128,60 @@ def test_after_all_died_at_once_it_goes_on(tmp_path: Path) -> None:
     numbers = run.rounds["round"].to_list()
     assert numbers == sorted(numbers)
     _assert_nothing_lost(made, run)
+
+
+@pytest.mark.federation
+def test_the_rehearsal_in_the_docs(tmp_path: Path) -> None:
+    """The lines of docs/federation.md, one after the other in one folder; those that end in & go on."""
+    (block,) = [found for found in re.findall(r"```sh\n(.*?)```", DOCS.read_text(), re.DOTALL) if " init " in found]
+    rng = np.random.default_rng(1)
+    rows = "".join(f"{a:.3f},{b:.3f},{'wet' if a > b else 'dry'}\n" for a, b in rng.normal(size=(400, 2)))
+    (tmp_path / "rows.csv").write_text(f"light,rain,state\n{rows}")
+    running, tool = [], str(Path(sys.executable).with_name("fedtp"))
+    try:
+        for line in block.splitlines():
+            words = line.removesuffix(" &").replace("fedtp", tool, 1).split()
+            if " init " in line:
+                words += ["--port", str(free_port())]
+            if line.endswith(" &"):
+                running.append(subprocess.Popen(words, cwd=tmp_path, stderr=subprocess.DEVNULL))
+                continue
+            if " status " in line:
+                until(lambda: status_of(tmp_path)["samples"] >= 800, 120)
+            done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=False)
+            assert done.returncode == 0, done.stderr
+            if " init " in line:
+                for own in (tmp_path / "garden" / "devices").iterdir():
+                    (own / "data" / "today.csv").write_text(f"light,rain,state\n{rows}nothing\n")
+        # The next round finds that it shall rest.
+        for own in (tmp_path / "garden" / "devices").iterdir():
+            (bad,) = (own / "quarantine" / "rows.jsonl").read_text().splitlines()
+            assert json.loads(bad)["row"] == "nothing"
+        assert status_of(tmp_path)["correct"] > 500
+        until(lambda: status_of(tmp_path)["state"] == "resting", 120)
+    finally:
+        for process in running:
+            process.terminate()
+        codes = [process.wait(60) for process in running]
+    assert codes == [0, 0, 0]
+    assert not processes_of(tmp_path / "garden")
+
+
+def status_of(folder: Path) -> dict[str, Any]:
+    return {"samples": 0, "state": "", **ServerFolder(folder / "garden").status()}
+
+
+def until(condition: Callable[[], bool], seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.5)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 def _assert_nothing_lost(made: ServerFolder, run: Run) -> None:
