@@ -19,12 +19,14 @@ from server.clock import Clock, SystemClock
 from server.layerwise import LayerwiseStrategy
 from server.reactions import NO_REACTIONS
 from server.round import Round
-from server.settings import ReactionSpec, ServerSpec
+from server.settings import ReactionSpec, ServerSpec, TrustSpec
 from server.synchronous import Synchronous
 from server.verdict import score
 
 # Flower shows what its own logger and those below it are told.
 log = logging.getLogger("flwr.fedtp")
+
+_BELIEVING = TrustSpec()
 
 
 def make_server_app(
@@ -52,6 +54,7 @@ def make_server_app(
     def main(grid: Grid, context: Context) -> None:
         spec = ServerSpec.from_config(context.run_config)
         learner, reactions = learner_of(context.run_config), ReactionSpec.from_config(context.run_config)
+        trust = TrustSpec.from_config(context.run_config)
         model = str(context.run_config.get("model", ""))
 
         def ended(done: Round) -> None:
@@ -59,7 +62,7 @@ def make_server_app(
                 save_model(model, learner, done.weights)
             (on_round or _log_round)(done)
 
-        run_schedule(grid, learner, spec, clock or SystemClock(), ended, reactions, begun)
+        run_schedule(grid, learner, spec, clock or SystemClock(), ended, reactions, begun, trust=trust)
 
     return app
 
@@ -73,13 +76,14 @@ def run_schedule(
     reactions: ReactionSpec = NO_REACTIONS,
     begun: State | None = None,
     *,
+    trust: TrustSpec = _BELIEVING,
     same_grid: bool = True,
 ) -> None:
     """Train by the schedule that the settings name.
 
     Parameters
     ----------
-    grid, learner, spec, clock, on_round, reactions
+    grid, learner, spec, clock, on_round, reactions, trust
         What it works with.
     begun
         Where to go on.
@@ -92,7 +96,7 @@ def run_schedule(
         If the schedule cannot go on where it is told to.
     """
     aggregation = aggregation_for(spec.strategy, spec.strategy_options)
-    strategy = LayerwiseStrategy(learner, aggregation, lr=spec.lr, reactions=reactions)
+    strategy = LayerwiseStrategy(learner, aggregation, lr=spec.lr, reactions=reactions, trust=trust)
     kind = Buffered if spec.mode == "buffered" else Synchronous
     schedule = kind(grid, strategy, spec, clock)
     if begun is not None:

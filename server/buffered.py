@@ -164,7 +164,8 @@ class Dispatcher:
         # Devices that leave make a fleet smaller than it was when orders were sent.
         free = max(0, max(1, round(self._spec.fraction * len(there | busy))) - len(busy))
         rested = now - self._spec.interval_seconds * (1 - 1e-6)  # times in floating point are not exact
-        idle = [node for node in there - busy if self._last.get(node, -np.inf) <= rested]
+        trusted = there - busy - set(self._strategy.reputation.quarantined(number))
+        idle = [node for node in trusted if self._last.get(node, -np.inf) <= rested]
         first = self._strategy.reactions.first(number)
         chosen = choose(idle, free, self._strategy.learner.spec.seed, self._times, first=first)
         self.mailbox.send(self._strategy.orders(chosen, number, now) if chosen else [])

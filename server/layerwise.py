@@ -21,13 +21,17 @@ from fedtp.wire import Order, Report
 from server.aggregation import Aggregation, weighted_mean
 from server.assignment import Assignment
 from server.mailbox import Sent
+from server.norms import Norms
 from server.reactions import NO_REACTIONS, Reactions
-from server.settings import ReactionSpec
+from server.reputation import Reputation
+from server.settings import ReactionSpec, TrustSpec
 from server.validation import check_update
 from server.verdict import Verdict
 
 # Flower shows what its own logger and those below it are told.
 log = logging.getLogger("flwr.fedtp")
+
+_BELIEVING = TrustSpec()
 
 #: A device's update of one block: weights, packed, and the number of examples behind them.
 Update = tuple[Packed, int]
@@ -46,6 +50,8 @@ class LayerwiseStrategy:
         The share of the way that the weights go from where they are to what was aggregated.
     reactions
         What is done about drift.
+    trust
+        Which updates are refused for going too far, and which nodes are asked no more for a while.
 
     Attributes
     ----------
@@ -57,6 +63,8 @@ class LayerwiseStrategy:
         Which nodes have drifted of late, and what follows from it.
     heard
         The name of the latest report of each node that names them.
+    reputation
+        Which nodes are in quarantine.
     """
 
     def __init__(
@@ -66,6 +74,7 @@ class LayerwiseStrategy:
         *,
         lr: float = 1.0,
         reactions: ReactionSpec = NO_REACTIONS,
+        trust: TrustSpec = _BELIEVING,
     ) -> None:
         self.learner = learner
         self.weights: dict[str, Packed] = learner.initial_weights()
@@ -75,6 +84,8 @@ class LayerwiseStrategy:
         self._assignment = Assignment(self.weights)
         self.reactions = Reactions(reactions, self.weights)
         self.heard: dict[int, str] = {}
+        self.reputation = Reputation(trust.quarantine_after, trust.quarantine_rounds)
+        self._norms = Norms(trust.norm_bound, self.weights)
 
     @property
     def version(self) -> float:
@@ -111,9 +122,12 @@ class LayerwiseStrategy:
         try:
             report = check_update(reply, self.learner.sizes, self.learner.digest, sent.order.blocks)
             self._hear(sent.node, report)
+            self._norms.check(report.weights, sent.order.weights)
         except WireError as error:
             log.warning("round %d: refused the update of node %d: %s", sent.order.round, sent.node, error)
+            self.reputation.note(sent.node, sent.order.round, error.reason)
             return Verdict("refused", error.reason, str(error))
+        self.reputation.note(sent.node, sent.order.round, "")
         self._assignment.note(sent.node, report)
         self.reactions.note(sent.node, sent.order.round, report.detections)
         if not report.samples:
@@ -175,4 +189,5 @@ class LayerwiseStrategy:
     def _parts(self) -> dict[str, Part]:
         """Return what has a memory of its own: of the aggregations those that have one."""
         remembering = {f"block {name}": part for name, part in self._aggregations.items() if isinstance(part, Part)}
-        return {"assignment": self._assignment, "reactions": self.reactions, **remembering}
+        own: dict[str, Part] = {"assignment": self._assignment, "reactions": self.reactions}
+        return {**own, "reputation": self.reputation, "norms": self._norms, **remembering}

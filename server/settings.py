@@ -151,3 +151,29 @@ class ReactionSpec(Settings):
     rounds: int = Field(default=5, ge=1, le=1_000_000)
     share: Annotated[float, Field(gt=0, le=1)] = 0.3
     factor: float = Field(default=2.0, gt=0, le=1e6)
+
+
+class TrustSpec(Settings):
+    """What the server believes of updates that hold what they must, in values that fit a TOML table and a run config.
+
+    Parameters
+    ----------
+    norm_bound
+        An update is refused if what it changes in a block has a norm of more than this many times the running median
+        of that block's updates; 0: none is. It is that of the latest 64; nothing is refused before there are 8.
+    quarantine_after
+        So many refused updates of a device put it into quarantine; each accepted one makes up for one. 0: none ever is.
+    quarantine_rounds
+        For how many rounds a device in quarantine gets no order: the first time, and twice as many at each relapse.
+
+    Examples
+    --------
+    >>> TrustSpec.from_config(TrustSpec(norm_bound=10.0).to_config()).norm_bound
+    10.0
+    """
+
+    prefix = "trust."
+
+    norm_bound: float = Field(default=0.0, ge=0, le=1e9)
+    quarantine_after: int = Field(default=0, ge=0, le=1_000_000)
+    quarantine_rounds: int = Field(default=10, ge=1, le=1_000_000)

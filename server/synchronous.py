@@ -77,6 +77,7 @@ class Synchronous:
         late = [sent.node for sent, _ in mailbox.receive()]
         mailbox.give_up(started - spec.timeout_seconds)
         idle = set(self._grid.get_node_ids()) - mailbox.busy
+        idle.difference_update(strategy.reputation.quarantined(self.number))
         chosen = choose(
             idle,
             max(1, round(spec.fraction * len(idle))),

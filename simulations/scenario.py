@@ -17,7 +17,7 @@ from fedtp.errors import ScenarioError
 from fedtp.learner_spec import LearnerSpec
 from fedtp.settings import Path as KeyPath
 from fedtp.settings import Problem, alternatives, did_you_mean, dotted, literal, problems
-from server.settings import ServerSpec
+from server.settings import ServerSpec, TrustSpec
 from simulations.overrides import apply
 from simulations.places import Places
 from simulations.scenario_file import find, parse, read, shipped, unusable
@@ -61,7 +61,7 @@ class Scenario(Table):
         One line for lists and reports.
     description
         What it shows, in a few lines.
-    run, data, partition, arrival, learner, server, adaptation
+    run, data, partition, arrival, learner, server, trust, adaptation
         The tables of those names.
     concepts
         Concepts by name. Where `data.initial` is not given, ``"initial"`` is the data as it is.
@@ -104,6 +104,7 @@ class Scenario(Table):
     drift_matrix: DriftMatrixSpec | None = None
     learner: LearnerSpec = Field(default=LearnerSpec(), validate_default=True)
     server: ServerSpec = ServerSpec()
+    trust: TrustSpec = TrustSpec()
     adaptation: AdaptationTable = AdaptationTable()
     devices: Annotated[tuple[DeviceSpec, ...], Strict(False)] = Field(min_length=1, max_length=10_000)
 

@@ -21,7 +21,7 @@ from server.federation.checkpoints import Checkpoints, ServerCheckpoint
 from server.federation.folder import LEARN, ServerFolder
 from server.federation.journal import Journal
 from server.round import Round
-from server.settings import ReactionSpec, ServerSpec
+from server.settings import ReactionSpec, ServerSpec, TrustSpec
 
 log = logging.getLogger("flwr.fedtp")
 
@@ -66,7 +66,8 @@ def main(grid: Grid, context: Context) -> None:
         begun = None if latest is None else latest.state
         journal.say("learning", "begun" if latest is None else "gone on", round=0 if latest is None else latest.round)
         clock = SystemClock(begun=0.0 if latest is None else latest.seconds)
-        run_schedule(grid, learner, server, clock, ended, reactions, begun, same_grid=False)
+        trust = TrustSpec.from_config(config)
+        run_schedule(grid, learner, server, clock, ended, reactions, begun, trust=trust, same_grid=False)
     except _Rest:
         journal.say("resting", "rested")
     except DataError as error:

@@ -44,6 +44,7 @@ def init(
     from fedtp.learner_spec import LearnerSpec
     from server.federation.folder import make_federation
     from server.federation.spec import FederationSpec, NetworkSpec
+    from server.settings import TrustSpec
 
     units = [int(one) if one.strip().isdecimal() else one for one in hidden.split(",")]
     try:
@@ -55,6 +56,7 @@ def init(
         network=NetworkSpec(address=address, listen=listen, port=port, insecure=insecure, min_devices=1),
         data=_schema_of(like, label),
         learner=learner,
+        trust=TrustSpec(norm_bound=20.0, quarantine_after=3),
     )
     names = [f"device-{number}" for number in range(1, devices + 1)]
     made = make_federation(folder, spec, names)

@@ -10,7 +10,7 @@ from fedtp.data.schema import Schema
 from fedtp.learner_spec import LearnerSpec
 from fedtp.run_config import ConfigValue
 from fedtp.settings import Conflict, Problem
-from server.settings import ReactionSpec, ServerSpec
+from server.settings import ReactionSpec, ServerSpec, TrustSpec
 
 Host = Annotated[str, Field(min_length=1, max_length=253, pattern=r"^[A-Za-z0-9:._-]+$")]
 
@@ -62,8 +62,8 @@ class FederationSpec(_Table):
     ----------
     title
         One line for lists and reports.
-    network, keep, learner, server, reactions
-        The tables of those names; ``learner`` and ``server`` as in a scenario.
+    network, keep, learner, server, reactions, trust
+        The tables of those names; ``learner``, ``server`` and ``trust`` as in a scenario.
     adaptation
         What devices do about drift, as in a scenario; they check it.
     buffer
@@ -80,6 +80,7 @@ class FederationSpec(_Table):
     learner: LearnerSpec = LearnerSpec()
     server: ServerSpec = ServerSpec(rounds=1000, round_seconds=60.0)
     reactions: ReactionSpec = ReactionSpec()
+    trust: TrustSpec = TrustSpec()
     adaptation: dict[str, bool | int | float | str] = Field(default={})
 
     @model_validator(mode="after")
@@ -97,6 +98,7 @@ class FederationSpec(_Table):
             **self.learner.to_config(),
             **self.server.to_config(),
             **self.reactions.to_config(),
+            **self.trust.to_config(),
             **adaptation,
             "shape": ",".join(map(str, self.data.sample_shape)),
             "classes": len(self.data.classes),

@@ -47,6 +47,7 @@ def make_local(folder: Path, scenario: Scenario, *, insecure: bool = False) -> S
         data=Schema(features=data.feature_names, classes=data.classes, shape=data.shape, label="class"),
         learner=scenario.learner,
         server=scenario.server,
+        trust=scenario.trust,
         buffer=scenario.arrival.buffer,
         reactions=ReactionSpec.from_config(config),
         adaptation={

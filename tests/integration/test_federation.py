@@ -100,7 +100,7 @@ def test_whatever_dies_the_federation_goes_on(tmp_path: Path) -> None:
     assert run.summary["rounds"] == 12
     # A round in flight is lost at each death, and for the minute in which Flower thinks that a device is still there.
     assert run.summary["updates_accepted"] >= 14, _logs(made.path)
-    assert run.summary["final_accuracy"] > 0.9
+    assert run.summary["final_accuracy"] > 0.8
     assert "the ServerApp died; a new one goes on from the last checkpoint" in _logs(made.path)
     _assert_nothing_lost(made, run)
 

@@ -216,7 +216,7 @@ def test_all_that_the_server_knows_is_saved(make_learner, make_grid) -> None:
     strategy = LayerwiseStrategy(make_learner())
     spec = ServerSpec()
     constant = {"_grid", "_strategy", "_spec", "_clock", "_size", "_weight", "_blocks", "spec", "_initial"}
-    constant |= {"learner", "_lr"}
+    constant |= {"learner", "_lr", "_after", "_rounds", "_bound"}
     synchronous = Synchronous(grid, strategy, spec, grid.clock)
     buffered = Buffered(grid, strategy, spec, grid.clock)
     remembered: list[tuple[object, set[str]]] = [
@@ -225,8 +225,13 @@ def test_all_that_the_server_knows_is_saved(make_learner, make_grid) -> None:
         (Dispatcher(grid, strategy, spec), {"mailbox", "_times", "_last"}),
         (Buffers(strategy, spec), {"_updates"}),
         (Mailbox(grid), {"waiting"}),
-        (strategy, {"weights", "versions", "_aggregations", "_assignment", "reactions", "heard"}),
+        (
+            strategy,
+            {"weights", "versions", "_aggregations", "_assignment", "reactions", "heard", "reputation", "_norms"},
+        ),
         (strategy._assignment, {"_wishes", "_latest", "coverage"}),
+        (strategy.reputation, {"_strikes", "_until", "_times"}),
+        (strategy._norms, {"_latest"}),
         (strategy.reactions, {"_reported", "_drifted", "_began", "_ends", "_anew"}),
     ]
     for part, names in remembered:
