@@ -117,6 +117,14 @@ class DeviceFolder:
         _ARCHIVE.write(self.state, json.loads(json.dumps(record)), whole.arrays)
         self.unheard, self.sends = report, sends
 
+    def reading(self) -> str:
+        """Return the name of the file that the device's stream reads from; empty if it has not begun."""
+        try:
+            record, _ = _ARCHIVE.read(self.state)
+            return str(record["cursor"]["file"])
+        except (DataError, KeyError, TypeError):
+            return ""
+
     def to_send_again(self, order: Order) -> Report | None:
         """Return the latest report, if the server that gives this order has not heard it and could use it."""
         report = self.unheard

@@ -10,7 +10,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from clients.federation.connection import why_not
+from clients.federation.folder import DeviceFolder
 from clients.federation.settings import DeviceSpec
+from clients.sources.mqtt import Subscriber
 from fedtp.errors import FedtpError
 from fedtp.federation import CA, DEVICE_KEY, alone, flower_environment, tool
 from fedtp.supervision import Program, log
@@ -85,6 +87,10 @@ def run_device(folder: Path, stop: threading.Event) -> None:
             explain=lambda printed: explain(spec, authority, printed),
         )
         log.info("device %s, of the server at %s", spec.name, spec.server)
+        subscriber = None
+        if spec.source.kind == "mqtt":
+            subscriber = Subscriber(spec.source, folder / spec.source.path, spec.name, DeviceFolder(folder).reading)
+            subscriber.start()
         said, probed = None, 0.0
         try:
             while not stop.wait(_LOOK):
@@ -94,6 +100,8 @@ def run_device(folder: Path, stop: threading.Event) -> None:
                     if said != before:
                         log.warning("%s", f"{spec.server}: {said}" if said else f"{spec.server} can be reached again")
         finally:
+            if subscriber is not None:
+                subscriber.stop()
             program.stop()
             log.info("stopped")
 

@@ -16,8 +16,8 @@ class SourceSpec(BaseModel):
     Parameters
     ----------
     kind
-        ``"directory"``: a folder of CSV and JSON-lines files that are appended to. ``"function"``: a function of yours
-        that opens a stream.
+        ``"directory"``: a folder of CSV and JSON-lines files that are appended to. ``"mqtt"``: a topic of an MQTT
+        broker, whose messages are put into such a folder. ``"function"``: a function of yours that opens a stream.
     path
         The folder, from the device's own folder on.
     samples_per_order
@@ -27,19 +27,37 @@ class SourceSpec(BaseModel):
         returns a `fedtp.data.stream.Stream`.
     options
         What the function is told.
+    topic, host, port
+        What is subscribed to, and where: each message is a row, a JSON object.
+    user, password_file
+        The device's name at the broker, and the file with its password; none by default.
+    ca_file
+        The certificate of the broker's authority; without it there is no TLS.
+    capacity_mb
+        So many megabytes of messages wait in the folder at most; the broker keeps what comes then.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
-    kind: Literal["directory", "function"] = "directory"
+    kind: Literal["directory", "mqtt", "function"] = "directory"
     path: str = Field(default="data", min_length=1)
     samples_per_order: int = Field(default=0, ge=0, le=10_000_000)
     function: str = ""
     options: dict[str, ConfigValue] = Field(default={})
+    topic: str = Field(default="", max_length=65_535)
+    host: str = Field(default="127.0.0.1", min_length=1)
+    port: int = Field(default=1883, ge=1, le=65_535)
+    user: str = ""
+    password_file: str = ""
+    ca_file: str = ""
+    capacity_mb: float = Field(default=100.0, gt=0, le=1e6)
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
         if (self.kind == "function") != bool(self.function):
             text = 'function must be given for the kind "function", and for no other'
             raise Conflict([Problem(("function",), text)])
+        if (self.kind == "mqtt") != bool(self.topic):
+            text = 'topic must be given for the kind "mqtt", and for no other'
+            raise Conflict([Problem(("topic",), text)])
         return self

@@ -11,6 +11,7 @@ from fedtp.errors import FedtpError
 from fedtp.federation import alone
 from server.federation.certificates import expiry
 from server.federation.folder import LEARN, REST, ServerFolder
+from server.federation.metrics import serve_metrics
 from server.federation.superlink import SuperLink
 
 log = logging.getLogger("fedtp.federation")
@@ -38,6 +39,7 @@ def serve(folder: ServerFolder, stop: threading.Event) -> None:
         link = SuperLink(folder, spec)
         link.configure()
         learning = _Learning(folder, link)
+        close_metrics = serve_metrics(folder, spec.network.metrics_port)
         log.info("%s: listening at %s:%d", spec.title, spec.network.listen, spec.network.port)
         try:
             while not stop.wait(_LOOK):
@@ -46,6 +48,7 @@ def serve(folder: ServerFolder, stop: threading.Event) -> None:
         finally:
             # A run that is under way ends with the SuperLink; the next one goes on from the last checkpoint.
             link.program.stop()
+            close_metrics()
             log.info("stopped")
 
 

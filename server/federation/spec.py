@@ -30,6 +30,8 @@ class NetworkSpec(_Table):
         The address on its own host that it listens at; ``"0.0.0.0"``: all of them.
     port
         The one port that devices need.
+    metrics_port
+        Of a page on 127.0.0.1 with figures for Prometheus; 0: none.
     min_devices
         Learning begins when so many are there.
     insecure
@@ -39,6 +41,7 @@ class NetworkSpec(_Table):
     address: Host = "127.0.0.1"
     listen: Host = "127.0.0.1"
     port: int = Field(default=8443, ge=1, le=65_535)
+    metrics_port: int = Field(default=0, ge=0, le=65_535)
     min_devices: int = Field(default=1, ge=1, le=1_000_000)
     insecure: bool = False
 
