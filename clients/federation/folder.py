@@ -7,24 +7,48 @@ a report that the server will hear, or it will be taken from the stream again; n
 from __future__ import annotations
 
 import fcntl
-import json
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+from pydantic import BaseModel, Field, ValidationError
 
 from clients.device import Device
 from fedtp.archive import Archive
-from fedtp.errors import DataError, FedtpError
-from fedtp.streaming.state import State, apart, together
+from fedtp.errors import DataError
+from fedtp.streaming.state import State, parted, together
 from fedtp.wire import Order, Report
 
 #: A report that the server has not heard after so many attempts it does not want.
 _MOST_SENDS = 3
 _ARCHIVE = Archive("fedtp.device", "state of a device", version=1)
+
+
+class _KeptReport(BaseModel, extra="forbid", strict=True, allow_inf_nan=False):
+    """A report without its weights; no loss stands for NaN."""
+
+    digest: str
+    examples: dict[str, int]
+    samples: int
+    correct: int
+    loss: float | None
+    detections: int
+    flops: float
+    trainable: list[str]
+    wanted: int
+    id: str
+
+
+class _Kept(BaseModel, extra="ignore", strict=True):
+    """What a device keeps beside its state: the cursor of its stream, and its latest report."""
+
+    cursor: dict[str, str | int | list[str] | None] | None
+    reports: int = Field(ge=0)
+    sends: int = Field(ge=0)
+    report: _KeptReport | None
 
 
 @dataclass
@@ -78,17 +102,21 @@ class DeviceFolder:
             return
         try:
             record, arrays = _ARCHIVE.read(self.state)
-            parts = apart(State(arrays, record["state"]))
+            kept = _Kept.model_validate(record)
+            if not isinstance(record.get("state"), dict):
+                raise DataError("it does not say what its arrays are")
+            parts = parted(State(arrays, record["state"]), ["device", "report"])
+            unheard = None if kept.report is None else _report(kept.report, parts["report"], device)
             device.load_state(parts["device"])
-            if record.get("cursor"):
-                device.stream.cursor = record["cursor"]  # type: ignore[attr-defined]
-            self.reports, self.sends = int(record["reports"]), int(record["sends"])
-            self.unheard = None if record["report"] is None else _report(record["report"], parts["report"])
-        except (DataError, KeyError, TypeError, ValueError) as error:
+        except (DataError, ValidationError) as error:
+            said = f"{error.error_count()} of its notes do not fit" if isinstance(error, ValidationError) else error
             raise DataError(
-                f"{self.state} cannot be gone on with ({error}): move it away to have the device begin anew with the "
+                f"{self.state} cannot be gone on with ({said}): move it away to have the device begin anew with the "
                 "server's model"
             ) from None
+        if kept.cursor:
+            device.stream.cursor = kept.cursor  # type: ignore[attr-defined]
+        self.reports, self.sends, self.unheard = kept.reports, kept.sends, unheard
 
     def commit(self, device: Device, report: Report | None) -> None:
         """Keep what the device knows now, and its report, at once.
@@ -102,8 +130,9 @@ class DeviceFolder:
         told = None
         if report is not None:
             parts["report"] = State(dict(report.weights))
-            told = {key: value for key, value in asdict(report).items() if key != "weights"}
-            told["loss"] = None if np.isnan(report.loss) else report.loss
+            loss = None if math.isnan(report.loss) else report.loss
+            own = {name: getattr(report, name) for name in _KeptReport.model_fields}
+            told = _KeptReport(**own | {"loss": loss, "trainable": list(report.trainable)}).model_dump()
         whole = together(parts)
         self.state.parent.mkdir(parents=True, exist_ok=True)
         sends = self.sends + 1 if report is self.unheard else 1
@@ -114,7 +143,7 @@ class DeviceFolder:
             "sends": sends,
             "report": told,
         }
-        _ARCHIVE.write(self.state, json.loads(json.dumps(record)), whole.arrays)
+        _ARCHIVE.write(self.state, record, whole.arrays)
         self.unheard, self.sends = report, sends
 
     def reading(self) -> str:
@@ -134,11 +163,18 @@ class DeviceFolder:
         return report if fits else None
 
 
-def _report(told: dict[str, Any], weights: State) -> Report:
-    """Return a report that was kept."""
-    names = {field.name for field in fields(Report)} - {"weights"}
-    if told.keys() != names:
-        raise FedtpError("its report does not hold what reports hold")
-    loss = float("nan") if told["loss"] is None else float(told["loss"])
-    given = {**told, "loss": loss, "trainable": tuple(told["trainable"])}
-    return Report(weights=weights.arrays, **given)
+def _report(kept: _KeptReport, weights: State, device: Device) -> Report:
+    """Return a report that was kept.
+
+    Raises
+    ------
+    DataError
+        If its weights are not those of a network like the device's.
+    """
+    sizes = device.learner.sizes
+    if unknown := weights.arrays.keys() - sizes.keys() or weights.arrays.keys() ^ kept.examples.keys():
+        raise DataError(f"its report is on the blocks {', '.join(sorted(unknown))}")
+    packed = {name: weights.typed(name, np.float32, sizes[name]) for name in weights.arrays}
+    loss = math.nan if kept.loss is None else kept.loss
+    told = {**kept.model_dump(), "loss": loss, "trainable": tuple(kept.trainable)}
+    return Report(weights=packed, **told)
