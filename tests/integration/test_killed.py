@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import signal
 import subprocess
 import sys
@@ -125,19 +126,43 @@ def unbroken(file: Path) -> Callable[..., Run]:
     return run
 
 
-def fedtp(*arguments: str | Path, moment: str = "") -> subprocess.CompletedProcess[str]:
-    """Run the command to its end, or until it kills itself."""
+#: Has imported what every run does, so that each of many begins at once.
+SERVER = multiprocessing.get_context("forkserver")
+SERVER.set_forkserver_preload(
+    ["simulations.simulation", "simulations.cli", "simulations.checkpoints", "river.datasets"]
+)
+RUN = """
+import os, sys
+for number, path in ((1, {out!r}), (2, {errors!r})):
+    os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
+sys.argv = {argv!r}
+exec({code!r}, {{"__name__": "run"}})
+"""
+
+
+def fedtp(folder: Path, *arguments: str | Path, moment: str = "") -> str:
+    """Run the command to its end, or until it kills itself; return what it printed."""
     kill = [str(part) for part in MOMENTS[moment]] if moment else []
     code = (KILLED if moment else "") + FEDTP
-    done = subprocess.run(
-        [sys.executable, "-c", code, *kill, *map(str, arguments)], capture_output=True, text=True, check=False
-    )
-    assert done.returncode == (-signal.SIGKILL if moment else 0), done.stderr
-    return done
+    out, errors = str(folder / "stdout"), str(folder / "stderr")
+    argv = ["-c", *kill, *map(str, arguments)]
+    process = SERVER.Process(target=exec, args=(RUN.format(out=out, errors=errors, argv=argv, code=code),))
+    process.start()
+    process.join()
+    assert process.exitcode == (-signal.SIGKILL if moment else 0), Path(errors).read_text()
+    return Path(out).read_text()
 
 
 def begin(file: Path, folder: Path, settings: list[str], moment: str) -> None:
-    fedtp("simulate", file, "--out", folder, *(part for one in settings for part in ("--set", one)), moment=moment)
+    fedtp(
+        folder.parent,
+        "simulate",
+        file,
+        "--out",
+        folder,
+        *(part for one in settings for part in ("--set", one)),
+        moment=moment,
+    )
 
 
 def assert_same(folder: Path, expected: Run) -> None:
@@ -167,17 +192,16 @@ def test_killed_at_any_moment_a_run_goes_on(file: Path, unbroken, moment: str, t
     else:
         assert RUNS.unfinished(folder) == ("summary" not in moment)
         begun = ["simulate", "--resume", folder]
-    done = fedtp(*begun)
-    assert done.stdout
+    assert fedtp(tmp_path, *begun)
     assert_same(folder, unbroken())
 
 
 def test_in_processes_too_and_killed_twice(file: Path, unbroken, tmp_path: Path) -> None:
     folder = tmp_path / "run"
     begin(file, folder, BUFFERED, "in a round")
-    fedtp("simulate", "--resume", folder, moment="when one has been written")
+    fedtp(tmp_path, "simulate", "--resume", folder, moment="when one has been written")
     assert RUNS.unfinished(folder)
-    summary = json.loads(fedtp("simulate", "--resume", folder, "--json").stdout)
+    summary = json.loads(fedtp(tmp_path, "simulate", "--resume", folder, "--json"))
     assert summary == json.loads((folder / "summary.json").read_text())
     assert_same(folder, unbroken(*BUFFERED))
 
