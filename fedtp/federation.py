@@ -14,9 +14,10 @@ import fcntl
 import logging
 import os
 import signal
+import socket
 import sys
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
@@ -130,6 +131,8 @@ def log_to(path: Path, *, screen: bool = True) -> None:
         root.addHandler(handler)
 
 
-def node_config(values: Mapping[str, str | int]) -> str:
-    """Return a node config as Flower's command line takes it."""
-    return " ".join(f'{key}="{value}"' if isinstance(value, str) else f"{key}={value}" for key, value in values.items())
+def free_port() -> int:
+    """Return a port of this host that nothing listens at now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

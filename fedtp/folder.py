@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 from fedtp.errors import FedtpError
@@ -25,6 +26,8 @@ class Results:
         The files that every folder of the kind holds, and by which one is known.
     begun
         The file that is there in place of the last of these while results are not finished; empty: they never are.
+    replaceable
+        Whether the commands that write them have ``--force``.
 
     Examples
     --------
@@ -40,6 +43,7 @@ class Results:
     word: str
     marks: tuple[str, ...]
     begun: str = ""
+    replaceable: bool = True
 
     def unfinished(self, folder: str | Path) -> bool:
         """Whether a folder holds results that are not finished."""
@@ -171,7 +175,8 @@ class Results:
                 f"cannot write results to {folder}: it holds something that is not a {self.word}; choose another folder"
             )
         elif not force:
-            raise FedtpError(f"{folder} holds a {self.word} already: choose another folder, or replace it with --force")
+            otherwise = ", or replace it with --force" if self.replaceable else ""
+            raise FedtpError(f"{folder} holds a {self.word} already: choose another folder{otherwise}")
 
 
 def write_whole(path: str | Path, content: str | bytes) -> None:
@@ -198,6 +203,34 @@ def write_whole(path: str | Path, content: str | bytes) -> None:
     finally:
         with suppress(OSError):
             fresh.unlink(missing_ok=True)
+
+
+def append_lines(path: Path, lines: Iterable[str], *, most_bytes: int, files: int) -> None:
+    """Append lines to a file; when it is large enough it is closed, and the oldest of those that were closed goes.
+
+    Parameters
+    ----------
+    path
+        The file. Those that were closed are ``path.1``, the latest, to ``path.{files}``.
+    lines
+        Without their ends.
+    most_bytes
+        So many bytes are enough.
+    files
+        How many closed files are kept.
+
+    Raises
+    ------
+    OSError
+        If they cannot be written.
+    """
+    if path.exists() and path.stat().st_size > most_bytes:
+        closed = [path, *(path.with_name(f"{path.name}.{number}") for number in range(1, files + 1))]
+        for newer, older in reversed(list(pairwise(closed))):
+            if newer.exists():
+                newer.replace(older)
+    with path.open("a", encoding="utf-8") as file:
+        file.writelines(f"{line}\n" for line in lines)
 
 
 def _check_writable(target: Path) -> None:

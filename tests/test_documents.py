@@ -12,6 +12,10 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from clients.federation.settings import DeviceSpec
+from clients.sources.settings import SourceSpec
+from fedtp.data.schema import Schema
+from server.federation.spec import FederationSpec, KeepSpec, NetworkSpec
 from simulations import Scenario, simulate
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -122,3 +126,10 @@ def test_every_setting_is_explained() -> None:
     schema = Scenario.model_json_schema()
     names = {key for table in [schema, *schema["$defs"].values()] for key in table.get("properties", {})}
     assert sorted(name for name in names if not re.search(rf"\b{name}\b", scenarios)) == []
+
+
+def test_every_setting_of_a_federation_is_explained() -> None:
+    text = (ROOT / "docs/federation.md").read_text(encoding="utf-8")
+    tables = [FederationSpec, NetworkSpec, KeepSpec, Schema, DeviceSpec, SourceSpec]
+    names = {name for table in tables for name in table.model_fields}
+    assert sorted(name for name in names if not re.search(rf"\b{name}\b", text)) == []

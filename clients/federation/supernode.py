@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import socket
 import threading
 import time
 from collections.abc import Sequence
@@ -14,7 +13,7 @@ from clients.federation.folder import DeviceFolder
 from clients.federation.settings import DeviceSpec
 from clients.sources.mqtt import Subscriber
 from fedtp.errors import FedtpError
-from fedtp.federation import CA, DEVICE_KEY, alone, flower_environment, tool
+from fedtp.federation import CA, DEVICE_KEY, alone, flower_environment, free_port, tool
 from fedtp.supervision import Program, log
 
 #: Seconds between two looks at the process.
@@ -79,7 +78,7 @@ def run_device(folder: Path, stop: threading.Event) -> None:
                 *(["--insecure"] if spec.insecure else secure),
                 *("--superlink", spec.server),
                 # The port on which its own processes talk to it, on this host alone.
-                *("--host", "127.0.0.1", "--port", str(_free_port())),
+                *("--host", "127.0.0.1", "--port", str(free_port())),
             ],
             folder / "logs",
             flower_environment(home, folder),
@@ -104,9 +103,3 @@ def run_device(folder: Path, stop: threading.Event) -> None:
                 subscriber.stop()
             program.stop()
             log.info("stopped")
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

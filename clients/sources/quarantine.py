@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from fedtp.errors import DataError
+from fedtp.folder import append_lines
 
 _BYTES, _FILES = 20_000_000, 5
 
@@ -45,16 +46,9 @@ def put(folder: Path, rows: Sequence[BadRow]) -> None:
     """
     if not rows:
         return
-    path = folder / "rows.jsonl"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        if path.exists() and path.stat().st_size > _BYTES:
-            for number in range(_FILES - 1, 0, -1):
-                older = folder / f"rows.jsonl.{number}"
-                if older.exists():
-                    older.replace(folder / f"rows.jsonl.{number + 1}")
-            path.replace(folder / "rows.jsonl.1")
-        with path.open("a", encoding="utf-8") as file:
-            file.writelines(json.dumps({"time": time.time(), **asdict(row)}) + "\n" for row in rows)
+        lines = [json.dumps({"time": time.time(), **asdict(row)}) for row in rows]
+        append_lines(folder / "rows.jsonl", lines, most_bytes=_BYTES, files=_FILES)
     except OSError as error:
         raise DataError(f"bad rows cannot be put into {folder}: {error.strerror}") from None

@@ -20,7 +20,7 @@ from server.federation.spec import FederationSpec
 SPEC = "federation.toml"
 #: What the server shall do; it finds out by looking.
 LEARN, REST = "learn", "rest"
-FEDERATIONS = Results("federation", (SPEC,))
+FEDERATIONS = Results("federation", (SPEC,), replaceable=False)
 
 
 @dataclass(frozen=True)

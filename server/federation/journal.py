@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
-from fedtp.folder import write_whole
+from fedtp.folder import append_lines
 from fedtp.wire import report_bytes
 from server.federation.folder import ServerFolder
 from server.round import Round
@@ -128,21 +128,10 @@ class Journal:
         }
 
     def _write(self, *events: Mapping[str, Any]) -> None:
-        path, now = self._folder.events, time.time()
-        if path.exists() and path.stat().st_size > _BYTES:
-            for number in range(_FILES - 1, 0, -1):
-                older = path.with_name(f"{path.name}.{number}")
-                if older.exists():
-                    older.replace(path.with_name(f"{path.name}.{number + 1}"))
-            path.replace(path.with_name(f"{path.name}.1"))
-        with path.open("a", encoding="utf-8") as file:
-            file.writelines(json.dumps({"time": now, **event}) + "\n" for event in events)
+        now = time.time()
+        lines = [json.dumps({"time": now, **event}) for event in events]
+        append_lines(self._folder.events, lines, most_bytes=_BYTES, files=_FILES)
 
     def _save(self) -> None:
         self._status["updated"] = time.time()
         self._folder.write_status(self._status)
-
-
-def write_summary(folder: ServerFolder, summary: Mapping[str, Any]) -> None:
-    """Write the figures of the whole, as a simulation's ``summary.json`` holds them."""
-    write_whole(folder.server / "summary.json", json.dumps(dict(summary), indent=2) + "\n")

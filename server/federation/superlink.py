@@ -102,14 +102,14 @@ class SuperLink:
             log.info("device %s is known now", key.stem)
 
     def submit(self) -> str:
-        """Begin a run; return its id.
+        """Begin a run, with the settings as they are now; return its id.
 
         Raises
         ------
         FedtpError
             If it cannot be begun.
         """
-        app = write_bundle(self._folder.server / "app", self._spec.run_config())
+        app = write_bundle(self._folder.server / "app", self._folder.spec().run_config())
         return str(self._ask("run", str(app), _LINK)["run-id"])
 
     def state(self, run: str) -> str:

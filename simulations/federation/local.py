@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,7 +11,7 @@ from typing import Any
 
 from fedtp.data.schema import Schema
 from fedtp.errors import FedtpError
-from fedtp.federation import tool
+from fedtp.federation import free_port, tool
 from fedtp.supervision import Program
 from server.federation.folder import LEARN, ServerFolder, make_federation
 from server.federation.spec import FederationSpec, NetworkSpec
@@ -43,7 +42,7 @@ def make_local(folder: Path, scenario: Scenario, *, insecure: bool = False) -> S
     data, config = world.data, scenario.adaptation.to_config()
     spec = FederationSpec(
         title=scenario.title,
-        network=NetworkSpec(port=_free_port(), insecure=insecure, min_devices=scenario.device_count),
+        network=NetworkSpec(port=free_port(), insecure=insecure, min_devices=scenario.device_count),
         data=Schema(features=data.feature_names, classes=data.classes, shape=data.shape, label="class"),
         learner=scenario.learner,
         server=scenario.server,
@@ -117,9 +116,3 @@ def learn(folder: ServerFolder, on_status: Callable[[dict[str, Any]], None] = la
                 raise FedtpError(f"nothing has happened for {patience:.0f} s; the logs in {folder.logs} say more")
             time.sleep(0.5)
     return run_of(scenario, folder.events, folder.model, names_of(scenario), time.monotonic() - began)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

@@ -6,7 +6,6 @@ import json
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -17,7 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fedtp.federation import FOLDER_VARIABLE
+from fedtp.federation import FOLDER_VARIABLE, free_port
 from server.federation.folder import ServerFolder
 from simulations import Run, Scenario, simulate
 from simulations.federation.local import learn, make_local
@@ -177,12 +176,6 @@ def until(condition: Callable[[], bool], seconds: float) -> None:
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.5)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def _assert_nothing_lost(made: ServerFolder, run: Run) -> None:

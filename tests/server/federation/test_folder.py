@@ -42,7 +42,7 @@ def test_nobody_else_can_read_keys(folder: ServerFolder) -> None:
 
 def test_nothing_is_overwritten(folder: ServerFolder) -> None:
     before = (folder.server / "ca.key").read_bytes()
-    with pytest.raises(FedtpError, match="holds a federation already"):
+    with pytest.raises(FedtpError, match=r"holds a federation already: choose another folder$"):
         make_federation(folder.path, folder.spec(), ["one"])
     assert (folder.server / "ca.key").read_bytes() == before
 
