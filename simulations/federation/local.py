@@ -13,7 +13,7 @@ from fedtp.data.schema import Schema
 from fedtp.errors import FedtpError
 from fedtp.federation import free_port, tool
 from fedtp.supervision import Program
-from server.federation.folder import LEARN, ServerFolder, make_federation
+from server.federation.folder import LEARN, REST, ServerFolder, make_federation
 from server.federation.spec import FederationSpec, NetworkSpec
 from server.settings import ReactionSpec
 from simulations.federation.results import run_of
@@ -115,4 +115,5 @@ def learn(folder: ServerFolder, on_status: Callable[[dict[str, Any]], None] = la
             if time.monotonic() - since > patience:
                 raise FedtpError(f"nothing has happened for {patience:.0f} s; the logs in {folder.logs} say more")
             time.sleep(0.5)
+    folder.write_wish(REST)
     return run_of(scenario, folder.events, folder.model, names_of(scenario), time.monotonic() - began)
