@@ -48,6 +48,21 @@ count = 5
 """
 
 
+#: Slow tests that follow each other are put so many parts of the suite apart.
+PARTS = 6
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Spread the slow tests over the suite: its workers begin in different places, and many of these only wait."""
+    slow = [item for item in items if item.get_closest_marker("slow")]
+    others = [item for item in items if not item.get_closest_marker("slow")]
+    apart = [item for part in range(PARTS) for item in slow[part::PARTS]]
+    places = np.linspace(0, len(others), len(apart), endpoint=False).astype(int).tolist()
+    for place, item in reversed(list(zip(places, apart, strict=True))):
+        others.insert(place, item)
+    items[:] = others
+
+
 class Overheard:
     """An executor that tells what came of orders, and shows the replies before they are sent."""
 
