@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from flwr.app import Context
@@ -49,14 +50,15 @@ def main(grid: Grid, context: Context) -> None:
         raise FedtpError(said)
 
     def ended(done: Round) -> None:
-        journal.round(done, learner.sizes, learner.digest)
         try:
+            journal.round(done, learner.sizes, learner.digest)
             checkpoints.save(ServerCheckpoint(done.number, done.ended, learner.digest, done.state()))
             _export(folder, learner, done, done.weights)
         except (OSError, FedtpError) as error:
             # The next round may find room; what has been learnt is still in memory, and on the devices.
             log.error("round %d could not be saved: %s", done.number, error)
-            journal.say("learning", "not saved", round=done.number, why=str(error))
+            with suppress(OSError, FedtpError):
+                journal.say("learning", "not saved", round=done.number, why=str(error))
         log.info("round %d: %d orders, %d replies", done.number, len(done.ordered), len(done.verdicts))
         if folder.wish != LEARN:
             raise _Rest

@@ -65,6 +65,13 @@ class Journal:
         for node in done.ordered:
             verdict = next((found for (who, _), found in done.verdicts.items() if who == node), None)
             rows.append(self._order(done, node, verdict, sizes, digest, down))
+        status["state"] = "learning"
+        status["round"], status["seconds"] = done.number, done.ended
+        status["samples"] += samples
+        status["correct"] += correct
+        status["drifts"] += drifts
+        status["accuracy"] = correct / samples if samples else status["accuracy"]
+        status["refusals"] = dict(Counter(status["refusals"]) + reasons)
         self._write(
             {
                 "kind": "round",
@@ -79,13 +86,6 @@ class Journal:
             },
             *rows,
         )
-        status["state"] = "learning"
-        status["round"], status["seconds"] = done.number, done.ended
-        status["samples"] += samples
-        status["correct"] += correct
-        status["drifts"] += drifts
-        status["accuracy"] = correct / samples if samples else status["accuracy"]
-        status["refusals"] = dict(Counter(status["refusals"]) + reasons)
         self._save()
 
     def name(self, node: int) -> str:

@@ -11,6 +11,7 @@ from safetensors.numpy import load_file
 
 from fedtp.errors import FedtpError
 from fedtp.federation import FOLDER_VARIABLE
+from fedtp.folder import append_lines
 from server.clock import SystemClock
 from server.federation import app as module
 from server.federation.checkpoints import Checkpoints
@@ -120,6 +121,21 @@ def test_a_disk_that_is_full_does_not_end_it(folder: ServerFolder, learn, monkey
     (event,) = [event for event in events(folder) if event["kind"] == "not saved"]
     assert (event["round"], "No space left" in event["why"]) == (2, True)
     assert folder.status()["round"] == 3
+
+
+def test_events_that_cannot_be_written_do_not_end_it(folder: ServerFolder, learn, monkeypatch) -> None:
+    calls = []
+
+    def append(*arguments: object, **named: object) -> None:
+        calls.append(arguments)
+        if len(calls) in (3, 4):
+            raise OSError(28, "No space left on device")
+        append_lines(*arguments, **named)
+
+    monkeypatch.setattr("server.federation.journal.append_lines", append)
+    learn()
+    assert [event["round"] for event in events(folder) if event["kind"] == "round"] == [1, 3]
+    assert (folder.status()["state"], folder.status()["samples"]) == ("finished", 60)
 
 
 def test_checkpoints_of_another_network_are_refused(folder: ServerFolder, learn) -> None:
