@@ -61,10 +61,10 @@ class Journal:
         reasons = Counter(verdict.reason for verdict in done.verdicts.values() if verdict.status == "refused")
         drifts = sum(verdict.report.detections for verdict in done.verdicts.values() if verdict.report)
         down = 4 * sum(sizes.values())
-        rows = []
-        for node in done.ordered:
-            verdict = next((found for (who, _), found in done.verdicts.items() if who == node), None)
-            rows.append(self._order(done, node, verdict, sizes, digest, down))
+        known = {node for node, _ in (*done.verdicts, *done.waiting)}
+        silent = [node for node in dict.fromkeys(done.ordered) if node not in known]
+        rows = [self._order(done, node, verdict, sizes, digest, down) for (node, _), verdict in done.verdicts.items()]
+        rows += [self._order(done, node, None, sizes, digest, down) for node in silent]
         status["state"] = "learning"
         status["round"], status["seconds"] = done.number, done.ended
         status["samples"] += samples

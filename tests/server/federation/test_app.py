@@ -69,6 +69,15 @@ def test_a_round_leaves_all_that_is_needed(folder: ServerFolder, learn) -> None:
     assert set(load_file(folder.model)["0.weight"].ravel()) == {101.5}
 
 
+def test_answers_are_noted_once_where_there_are_no_rounds(folder: ServerFolder, learn) -> None:
+    learn(**{"server.mode": "buffered", "server.interval_seconds": 0.25, "server.buffer_size": 2})
+    orders = [event for event in events(folder) if event["kind"] == "order"]
+    assert all(order["status"] == "accepted" for order in orders)
+    assert sum(order["samples"] for order in orders) == folder.status()["samples"] == 10 * len(orders)
+    assert sum(one["samples"] for one in folder.status()["devices"].values()) == folder.status()["samples"]
+    assert len(orders) > 8
+
+
 def test_it_rests_after_the_round_in_flight_and_goes_on(folder: ServerFolder, learn, monkeypatch) -> None:
     save = Checkpoints.save
 
