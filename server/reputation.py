@@ -7,8 +7,8 @@ from collections.abc import Collection
 from fedtp.streaming.state import State
 from server.notes import Notes, by_node, of_nodes
 
-#: What is not the fault of what a device learnt.
-_EXCUSED = frozenset({"quorum", "device error"})
+#: What is not a device's fault.
+_EXCUSED = frozenset({"quorum"})
 #: No quarantine is longer than so many times the first.
 _LONGEST = 64
 
@@ -23,6 +23,8 @@ class _Noted(Notes):
 
 class Reputation:
     """Counts refused updates: a node with too many gets no orders for some rounds, and after a relapse for longer.
+
+    A node that answers with errors is treated alike: one that cannot take part is asked less and less often.
 
     Parameters
     ----------

@@ -162,7 +162,8 @@ class TrustSpec(Settings):
         An update is refused if what it changes in a block has a norm of more than this many times the running median
         of that block's updates; 0: none is. It is that of the latest 64; nothing is refused before there are 8.
     quarantine_after
-        So many refused updates of a device put it into quarantine; each accepted one makes up for one. 0: none ever is.
+        So many refused updates, or errors, of a device put it into quarantine; each accepted one makes up for one.
+        0: none ever is.
     quarantine_rounds
         For how many rounds a device in quarantine gets no order: the first time, and twice as many at each relapse.
 

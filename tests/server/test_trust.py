@@ -93,8 +93,9 @@ def test_good_updates_make_up_for_bad_ones() -> None:
 def test_what_is_not_the_devices_fault_does_not_count() -> None:
     reputation = Reputation(1, 5)
     reputation.note(A, 1, "quorum")
-    reputation.note(A, 1, "device error")
     assert not reputation.quarantined(2)
+    reputation.note(A, 1, "device error")
+    assert A in reputation.quarantined(2)
 
 
 @pytest.mark.parametrize("mode", ["synchronous", "buffered"])
