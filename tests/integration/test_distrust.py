@@ -10,6 +10,7 @@ from flwr.app import ConfigRecord, Message, RecordDict
 
 from fedtp.wire import pack_array, unpack_array
 from simulations import Run, Scenario, simulate
+from simulations.world import World
 
 SETTINGS = [
     "partition.kind=iid",
@@ -59,10 +60,21 @@ def malformed(records: RecordDict, before: dict[str, np.ndarray]) -> None:
     records["metrics"] = ConfigRecord({"samples": "many"})
 
 
+class Replayed:
+    """The first report that was sent, again and again."""
+
+    def __init__(self) -> None:
+        self._first: dict[str, np.ndarray] = {}
+
+    def __call__(self, records: RecordDict, before: dict[str, np.ndarray]) -> None:
+        _changed(records, lambda name, weights: self._first.setdefault(name, weights.copy()))
+
+
 KINDS: dict[str, tuple[Tamper, str]] = {
     "NaN": (nan, "not finite"),
     "huge weights": (huge, "norm"),
     "sign-flipped": (flipped, ""),
+    "replayed": (Replayed(), ""),
     "oversized": (oversized, "extra block"),
     "foreign seed": (foreign, "digest"),
     "malformed records": (malformed, "missing record"),
@@ -104,6 +116,21 @@ def test_the_fleet_ends_as_accurate_as_an_honest_one(honest: Run, overhear, kind
         refused = run.devices.filter(run.devices["status"] == "refused")
         assert set(refused["device"]) == {node - 1 for node in HOSTILE}
         assert run.summary["refusals"][reason] <= 2 * 5
+
+
+def test_devices_with_false_labels_do_not_spoil_the_model(honest: Run) -> None:
+    swaps = [[number, 9 - number] for number in range(5)]
+    matrix = "".join("1" if number + 1 in HOSTILE else "0" for number in range(8))
+    settings = [setting for setting in SETTINGS if setting != "drift=[]"] + [
+        "drift=[]",
+        f"concepts.false={{kind='label-swap',swaps={swaps}}}",
+        f"drift_matrix={{matrix=['{matrix}'],concepts=['upright','false']}}",
+    ]
+    run = simulate(Scenario.load("digits-rotating", settings))
+    # Held-out data of the fleet is false in part too; what counts is the truth.
+    world = World(Scenario.load("digits-rotating", SETTINGS))
+    accuracy = world.held_out_accuracy(run.weights, world.scenario.duration_seconds)
+    assert accuracy > honest.summary["final_accuracy"] - 0.02
 
 
 def test_an_honest_fleet_under_drift_is_refused_nothing() -> None:
