@@ -5,12 +5,11 @@ from __future__ import annotations
 import json
 import multiprocessing
 import signal
-import subprocess
-import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 from polars.testing import assert_frame_equal
@@ -143,14 +142,19 @@ exec({code!r}, {{"__name__": "run"}})
 def fedtp(folder: Path, *arguments: str | Path, moment: str = "") -> str:
     """Run the command to its end, or until it kills itself; return what it printed."""
     kill = [str(part) for part in MOMENTS[moment]] if moment else []
-    code = (KILLED if moment else "") + FEDTP
-    out, errors = str(folder / "stdout"), str(folder / "stderr")
-    argv = ["-c", *kill, *map(str, arguments)]
-    process = SERVER.Process(target=exec, args=(RUN.format(out=out, errors=errors, argv=argv, code=code),))
-    process.start()
+    process = begun(folder, [*kill, *arguments], KILLED if moment else "")
     process.join()
-    assert process.exitcode == (-signal.SIGKILL if moment else 0), Path(errors).read_text()
-    return Path(out).read_text()
+    assert process.exitcode == (-signal.SIGKILL if moment else 0), (folder / "stderr").read_text()
+    return (folder / "stdout").read_text()
+
+
+def begun(folder: Path, arguments: Sequence[str | Path], first: str = "") -> Any:
+    """Begin the command in a process of its own, after some other code; what it prints goes to files in a folder."""
+    out, errors = str(folder / "stdout"), str(folder / "stderr")
+    argv = ["-c", *map(str, arguments)]
+    process = SERVER.Process(target=exec, args=(RUN.format(out=out, errors=errors, argv=argv, code=first + FEDTP),))
+    process.start()
+    return process
 
 
 def begin(file: Path, folder: Path, settings: list[str], moment: str) -> None:
@@ -207,22 +211,22 @@ def test_in_processes_too_and_killed_twice(file: Path, unbroken, tmp_path: Path)
 
 
 def test_killed_by_another_again_and_again(file: Path, unbroken, tmp_path: Path) -> None:
-    folder, command = tmp_path / "run", [sys.executable, "-c", FEDTP, "simulate"]
-    arguments: list[str | Path] = [file, "--out", folder]
+    folder = tmp_path / "run"
+    arguments: list[str | Path] = ["simulate", file, "--out", folder]
     kills = 0
     while not (folder / "summary.json").exists() and kills < 30:
         before = (folder / CHECKPOINT).stat().st_mtime_ns if folder.exists() else 0
-        process = subprocess.Popen([*command, *arguments], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-        while process.poll() is None:
+        process = begun(tmp_path, arguments)
+        while process.is_alive():
             path = folder / CHECKPOINT
             if path.exists() and path.stat().st_mtime_ns > before:
                 time.sleep(0.02 * kills % 0.07)
                 process.kill()
-                process.wait()
+                process.join()
                 kills += 1
             time.sleep(0.005)
-        _, errors = process.communicate()
-        assert process.returncode in (0, -signal.SIGKILL), errors
-        arguments = ["--resume", folder]
+        process.join()
+        assert process.exitcode in (0, -signal.SIGKILL), (tmp_path / "stderr").read_text()
+        arguments = ["simulate", "--resume", folder]
     assert kills >= 2
     assert_same(folder, unbroken())

@@ -108,7 +108,7 @@ def deployment(tmp_path: Path) -> Iterator[Deployment]:
         deployment.end()
 
 
-@pytest.mark.slow
+@pytest.mark.federation
 def test_buffered_aggregation_on_a_real_superlink(deployment: Deployment) -> None:
     deployment.flwr("run", str(ROOT), "test", "-c", CONFIG)
     deadline = time.monotonic() + 120
