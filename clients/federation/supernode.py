@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import threading
 import time
 from collections.abc import Sequence
@@ -22,24 +21,19 @@ _LOOK = 0.5
 #: Seconds between two looks at whether the server can be reached.
 _PROBE = 15.0
 
-#: What Flower prints when it ends though the server can be reached, and what it means.
-_REASONS = (
-    (
-        r"(?i)already|is online|still active",
-        "the server thinks that the device is still connected, as it does for a minute after a crash",
-    ),
-    (
-        r"(?i)unauthenticated|not registered|public key|\b305\b|forbidden|unauthorized",
-        "the server does not know this device's key: its public half must be in server/keys there",
-    ),
+#: What Flower prints when it ends though the server can be reached: the same for two reasons.
+_REFUSED = "Exit Code: 305"
+_WHY = (
+    "the server refuses it: it does not know the key, whose public half must be in server/keys there, or thinks that "
+    "the device is still connected, as it does for a minute after a crash"
 )
 
 
 def explain(spec: DeviceSpec, authority: Path | None, printed: Sequence[str]) -> str | None:
     """Return why the SuperNode ended, in a sentence, from the last lines that it printed."""
-    text = "\n".join(printed)
     sentence = why_not(spec.server, authority)
-    sentence = sentence or next((meant for pattern, meant in _REASONS if re.search(pattern, text)), None)
+    if sentence is None and any(_REFUSED in line for line in printed):
+        sentence = _WHY
     return sentence and f"{spec.name} is not connected to {spec.server}: {sentence}"
 
 

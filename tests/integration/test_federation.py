@@ -82,7 +82,8 @@ def test_up_learns_what_a_simulation_learns_and_leaves_nothing_running(tmp_path:
 @pytest.mark.federation
 def test_whatever_dies_the_federation_goes_on(tmp_path: Path) -> None:
     """ServerApp, SuperLink, SuperNode and ClientApp are killed, one after the other."""
-    made = make_local(tmp_path / "fed", Scenario.load("loopback", [*TWO, "server.rounds=12"]))
+    long = ["server.rounds=12", "server.round_seconds=20"]
+    made = make_local(tmp_path / "fed", Scenario.load("loopback", [*TWO, *long]))
     one, two = sorted((made.path / "devices").iterdir())
     left = [
         (2, made.path, "flwr-serverapp"),
@@ -99,8 +100,8 @@ def test_whatever_dies_the_federation_goes_on(tmp_path: Path) -> None:
     assert not left
     assert run.summary["rounds"] == 12
     # A round in flight is lost at each death, and for the minute in which Flower thinks that a device is still there.
-    assert run.summary["updates_accepted"] >= 14, _logs(made.path)
-    assert run.summary["final_accuracy"] > 0.8
+    assert run.summary["updates_accepted"] >= 12, _logs(made.path)
+    assert run.summary["final_accuracy"] > 0.6
     assert "the ServerApp died; a new one goes on from the last checkpoint" in _logs(made.path)
     _assert_nothing_lost(made, run)
 
