@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -81,13 +82,20 @@ class DirectoryStream:
 
     def _rows(self) -> Iterator[tuple[Any, int | None]]:
         """Give parsed rows, with the cursor behind each."""
-        for name in self._names():
+        names = self._names()
+        for name in names:
             if name != self.cursor.get("file"):
                 self.cursor = {"file": name, "offset": 0, "columns": None}
             try:
                 with (self._folder / name).open("rb") as file:
                     self._find_place(file, name)
-                    while (line := file.readline(_LONGEST)).endswith(b"\n") or len(line) == _LONGEST:
+                    while line := file.readline(_LONGEST):
+                        whole = line.endswith(b"\n")
+                        while not whole and len(line) >= _LONGEST and (more := file.readline(_LONGEST)):
+                            whole = more.endswith(b"\n")
+                        # Of a file that another one follows, the last line has its end.
+                        if not whole and name == names[-1]:
+                            break
                         offset, self.cursor["offset"] = self.cursor["offset"], file.tell()
                         found = self._parse(name, offset, line)
                         if found is not None:
@@ -104,14 +112,16 @@ class DirectoryStream:
         return [name for name in names if name >= self.cursor.get("file", "")]
 
     def _find_place(self, file: Any, name: str) -> None:
-        size = file.seek(0, 2)
-        if size < self.cursor["offset"]:  # it is another file of the same name
-            self.bad.append(BadRow(name, self.cursor["offset"], "the file has become shorter, and is read anew", ""))
-            self.cursor = {"file": name, "offset": 0, "columns": None}
+        size, inode = file.seek(0, 2), os.fstat(file.fileno()).st_ino
+        if size < self.cursor["offset"] or self.cursor.setdefault("inode", inode) != inode:
+            self.bad.append(BadRow(name, self.cursor["offset"], "it is another file now, and is read anew", ""))
+            self.cursor = {"file": name, "offset": 0, "columns": None, "inode": inode}
         file.seek(self.cursor["offset"])
 
     def _parse(self, name: str, offset: int, line: bytes) -> tuple[Any, int | None] | None:
         try:
+            if len(line) >= _LONGEST:
+                raise DataError("the line is far too long to be a row")
             text = line.decode("utf-8-sig" if offset == 0 else "utf-8").strip("\r\n")
             if not text.strip():
                 return None

@@ -1,7 +1,8 @@
 """Messages of an MQTT broker, appended to files in the folder that the device reads: `clients.sources.directory`.
 
 A message is acknowledged once it is on disk. So the broker keeps what a device that is away has missed, as long as the
-broker keeps sessions; and what comes twice, since a device died between the two, is dropped the second time.
+broker keeps sessions; and what comes twice, since a device died between the two, is dropped the second time. What the
+broker retains and tells at every subscription anew is no new row, and left out.
 """
 
 from __future__ import annotations
@@ -16,8 +17,9 @@ import time
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
+from io import RawIOBase
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any
 
 from clients.sources.settings import SourceSpec
 from fedtp.errors import FedtpError
@@ -28,8 +30,8 @@ if TYPE_CHECKING:
 log = logging.getLogger("fedtp.federation")
 
 #: Bytes after which a file is closed and the next one begun, and of how many of the latest messages it is known that
-#: they are on disk.
-_FILE_BYTES, _REMEMBERED = 4_000_000, 10_000
+#: they are on disk. Files are the smaller the less may wait: what has been read is removed file by file.
+_FILE_BYTES, _REMEMBERED = 4_000_000, 1_000
 #: Seconds between two looks at whether there is room again.
 _WAIT = 0.5
 
@@ -56,8 +58,12 @@ class Subscriber:
         self._name = name
         self._reading = reading
         self._stop = threading.Event()
-        self._file: BinaryIO | None = None
-        self._known: deque[bytes] = deque(maxlen=_REMEMBERED)
+        self._file: RawIOBase | None = None
+        self._file_bytes = min(_FILE_BYTES, spec.capacity_mb * 1e6 / 4)
+        #: Ids and contents of messages that are on disk; and the content of the one, of an earlier process, of which it
+        #: is not known whether it was acknowledged: the last.
+        self._known: deque[tuple[int, bytes]] = deque(maxlen=_REMEMBERED)
+        self._last: bytes | None = None
         self._client: Client | None = None
 
     def start(self) -> None:
@@ -69,8 +75,8 @@ class Subscriber:
             If paho-mqtt is not installed, or the settings cannot be used.
         """
         self._folder.mkdir(parents=True, exist_ok=True)
-        for path in self._files()[-3:]:
-            self._known.extend(map(_mark, path.read_bytes().splitlines()))
+        if files := self._files():
+            self._last = _mark(files[-1].read_bytes().rstrip(b"\n").rpartition(b"\n")[2])
         self._client = self._made()
         self._client.connect_async(self._spec.host, self._spec.port)
         self._client.loop_start()
@@ -129,10 +135,12 @@ class Subscriber:
         told = False
         while not self._stop.is_set():
             try:
-                if message.dup and _mark(line) in self._known:
+                if message.retain or (message.dup and self._is_known(message.mid, line)):
                     break
                 if self._waiting() < self._spec.capacity_mb * 1e6:
                     self._write(line)
+                    self._known.append((message.mid, _mark(line)))
+                    self._last = None
                     break
                 said = f"{self._spec.capacity_mb:g} MB of messages wait to be learnt from"
             except OSError as error:
@@ -146,21 +154,26 @@ class Subscriber:
         self.received += 1
         client.ack(message.mid, message.qos)
 
+    def _is_known(self, mid: int, line: bytes) -> bool:
+        """Say whether a message that comes again is on disk."""
+        last, self._last = self._last, None
+        return (mid, _mark(line)) in self._known or _mark(line) == last
+
     def _write(self, line: bytes) -> None:
-        if self._file is None or self._file.tell() > _FILE_BYTES:
+        if self._file is None or self._file.tell() > self._file_bytes:
             if self._file is not None:
                 self._file.close()
-            self._file = self._next().open("ab")
-        before = self._file.tell()
+            # Without a buffer, which would write what could not be written once more.
+            self._file = self._next().open("ab", buffering=0)
+        before, rest = self._file.seek(0, os.SEEK_END), line + b"\n"
         try:
-            self._file.write(line + b"\n")
-            self._file.flush()
+            while rest:
+                rest = rest[self._file.write(rest) or 0 :]
             os.fsync(self._file.fileno())
         except OSError:
             with suppress(OSError):  # half a line must not become part of the next one
                 self._file.truncate(before)
             raise
-        self._known.append(_mark(line))
 
     def _next(self) -> Path:
         """Return a file whose name follows those of all others here, and remove what has been read."""

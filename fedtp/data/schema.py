@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Annotated, Any, Self
 
@@ -62,7 +63,8 @@ class Schema(BaseModel):
         found = []
         for name in ("features", "classes"):
             names = getattr(self, name)
-            if twice := next((one for one in names if names.count(one) > 1), None):
+            if len(set(names)) < len(names):
+                twice = next(name for name, count in Counter(names).items() if count > 1)
                 found.append(Problem((name,), f"{name} name {literal(twice)} twice"))
         if self.label in self.features:
             found.append(Problem(("label",), f"label is {literal(self.label)}, which is one of the features too"))
@@ -158,8 +160,12 @@ class Schema(BaseModel):
             features=tuple(features),
             label=label,
             classes=tuple(classes),
-            offset=tuple(float(f"{mean:.6g}") for mean in values.mean(axis=0)),
-            scale=tuple(float(f"{deviation:.6g}") if deviation > 1e-9 else 1.0 for deviation in spread),
+            # As exact as the spread asks for: times in seconds since 1970, say, are large and lie close together.
+            offset=tuple(
+                round(mean, 6 - math.floor(math.log10(deviation))) if deviation else mean
+                for mean, deviation in zip(values.mean(axis=0).tolist(), spread.tolist(), strict=True)
+            ),
+            scale=tuple(float(f"{deviation:.6g}") if deviation else 1.0 for deviation in spread),
         )
 
 

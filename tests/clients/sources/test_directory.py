@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from clients.sources import quarantine
+from clients.sources import directory, quarantine
 from clients.sources.directory import DirectoryStream
 from clients.sources.quarantine import BadRow, put
 from fedtp.data.schema import Schema
@@ -102,7 +102,33 @@ def test_a_file_that_is_shorter_is_read_anew(tmp_path: Path) -> None:
     rows(one)
     path.write_text("b,a,y\n6,5,no\n")
     assert rows(one) == [[5, 6]]
-    assert "shorter" in one.bad[0].reason
+    assert "another file" in one.bad[0].reason
+
+
+def test_a_file_that_is_replaced_by_a_longer_one_is_read_anew(tmp_path: Path) -> None:
+    path = tmp_path / "1.csv"
+    path.write_text("a,b,y\n1,2,no\n")
+    one = stream(tmp_path)
+    rows(one)
+    (tmp_path / "new").write_text("a,b,y\n" + "3,4,no\n" * 5)
+    (tmp_path / "new").replace(path)
+    assert rows(resumed(one, tmp_path)) == [[3, 4]] * 5
+
+
+def test_the_last_line_of_a_file_that_another_follows_has_its_end(tmp_path: Path) -> None:
+    (tmp_path / "1.csv").write_text("a,b,y\n1,2,no\n3,4,no")
+    one = stream(tmp_path)
+    assert rows(one) == [[1, 2]]
+    (tmp_path / "2.csv").write_text("a,b,y\n5,6,no\n")
+    assert rows(one) == [[3, 4], [5, 6]]
+
+
+def test_a_line_that_is_far_too_long_is_one_bad_row(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(directory, "_LONGEST", 20)
+    (tmp_path / "1.csv").write_text("a,b,y\n" + "9" * 55 + ",1,no\n1,2,no\n")
+    one = stream(tmp_path)
+    assert rows(one) == [[1, 2]]
+    assert ["too long" in bad.reason for bad in one.bad] == [True]
 
 
 def test_a_folder_that_is_missing_is_said(tmp_path: Path) -> None:

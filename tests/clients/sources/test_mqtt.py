@@ -146,6 +146,28 @@ def test_a_message_that_was_written_and_not_acknowledged_is_written_once(
 
 
 @needs_mosquitto
+def test_what_the_broker_retains_is_no_new_row(broker: Broker, subscribe, tmp_path: Path) -> None:
+    publish.single("garden/1", json.dumps(row(1)), qos=1, retain=True, hostname="127.0.0.1", port=broker.port)
+    for number in (2, 3):
+        one = subscribe()
+        broker.send(row(number))
+        until(lambda one=one: one.received == 2)
+        one.stop()
+    assert numbers(tmp_path / "data") == [2, 3]
+
+
+def test_a_disk_that_is_full_for_a_while_doubles_nothing(tmp_path: Path, monkeypatch) -> None:
+    one = Subscriber(SourceSpec(kind="mqtt", topic="t"), tmp_path, "one", lambda: "")
+    fails = [OSError(28, "No space left on device")] * 3
+    monkeypatch.setattr(module.os, "fsync", lambda _: (_ for _ in ()).throw(fails.pop()) if fails else None)
+    for _ in range(3):
+        with pytest.raises(OSError, match="No space left"):
+            one._write(b'{"a": 1, "b": 2}')
+    one._write(b'{"a": 1, "b": 2}')
+    assert numbers(tmp_path) == [1]
+
+
+@needs_mosquitto
 def test_without_room_the_broker_keeps_messages(broker: Broker, subscribe, tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr(module, "_FILE_BYTES", 100)
     monkeypatch.setattr(module, "_WAIT", 0.02)
