@@ -126,7 +126,10 @@ def test_a_worker_that_is_killed_takes_one_run_with_it(sea: Path, tmp_path: Path
     def kill(event: Event) -> None:
         if isinstance(event, Begun) and not killed:
             killed.append(event.trial.name)
-            (worker,) = _children(os.getpid())
+            deadline = time.monotonic() + 20
+            while not (workers := _children(os.getpid())) and time.monotonic() < deadline:
+                time.sleep(0.02)  # it may have been forked, and not yet have become itself
+            (worker,) = workers
             os.kill(worker, signal.SIGKILL)
 
     sweep = run_sweep(plan, tmp_path / "sweep", on_event=kill)
