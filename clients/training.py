@@ -24,6 +24,7 @@ from clients.device import Device
 from clients.inbox import Delivery
 from fedtp.averaging import weighted_mean
 from fedtp.blocks import Packed
+from fedtp.clipping import clipped
 from fedtp.cohort import Cohort
 from fedtp.data.stream import Samples
 from fedtp.detection import detect
@@ -237,9 +238,11 @@ def report(done: Sequence[tuple[Plan, Outcome]]) -> Report:
     learnt = sum(count for _, count in losses)
     # A gateway's devices choose for themselves: the server does not know them.
     trainable = done[0][0].trainable if len(done) == 1 else ()
+    asked = done[0][0].order
+    weights = {name: weighted_mean(updates) for name, updates in order.items()}
     return Report(
-        digest=done[0][0].order.digest,
-        weights={name: weighted_mean(updates) for name, updates in order.items()},
+        digest=asked.digest,
+        weights=clipped(weights, asked.weights, asked.clip),
         examples=examples,
         samples=sum(outcome.samples for _, outcome in done),
         correct=sum(outcome.correct for _, outcome in done),

@@ -16,6 +16,8 @@ from contextlib import suppress
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
 
+import psutil
+
 log = logging.getLogger("fedtp.federation")
 
 #: Seconds until a program is started again after it has ended: the first time, at most, and how long it must have
@@ -23,7 +25,11 @@ log = logging.getLogger("fedtp.federation")
 FIRST, MOST, STEADY = 1.0, 60.0, 60.0
 _LOG_BYTES, _LOG_FILES = 2_000_000, 3
 _LINES = 40
+#: Seconds that those have to end which a program has left.
+_FAREWELL = 5.0
 _PR_SET_PDEATHSIG = 1
+#: Holds the marks of the programs that a process belongs to: Flower's processes detach themselves from all else.
+_MARKS = "FEDTP_PROGRAMS"
 
 
 class Program:
@@ -66,7 +72,9 @@ class Program:
         self.starts = 0
         self.why = ""
         self._command = list(command)
-        self._environment = dict(environment)
+        # The same for the next one that keeps this program running: it ends what a killed one has left.
+        self._mark = f"{name} in {folder.resolve()}"
+        self._environment = {**environment, _MARKS: "\n".join([*_marks(environment), self._mark])}
         self._folder = folder
         self._explain = explain
         self._path = logs / f"{name}.log"
@@ -105,13 +113,30 @@ class Program:
             process.wait(seconds)
         except subprocess.TimeoutExpired:
             log.warning("%s did not end within %.0f s and was killed", self.name, seconds)
-        _signal(process, signal.SIGKILL)  # whatever is left of its group
+            _signal(process, signal.SIGKILL)
         process.wait()
+        left = self.family()
+        for one in left:
+            with suppress(psutil.Error):
+                one.terminate()
+        _, left = psutil.wait_procs(left, _FAREWELL)
+        _kill(left)
         if self._reader is not None:
             self._reader.join(5)
 
+    def family(self) -> list[psutil.Process]:
+        """Return its process, if it runs, and all that it has started, however far off they are by now."""
+        found = []
+        for process in psutil.process_iter():
+            # Others' processes are nobody's business, and some end meanwhile.
+            with suppress(psutil.Error, OSError):
+                if self._mark in _marks(process.environ()) and process.status() != psutil.STATUS_ZOMBIE:
+                    found.append(process)
+        return found
+
     def _start(self, now: float) -> None:
         self._path.parent.mkdir(parents=True, exist_ok=True)
+        _kill(self.family())
         self._printed.clear()
         self._process = subprocess.Popen(
             self._command,
@@ -132,9 +157,9 @@ class Program:
     def _ended(self, now: float) -> None:
         process = self._process
         assert process is not None
+        _kill(self.family())
         if self._reader is not None:
             self._reader.join(5)
-        _signal(process, signal.SIGKILL)
         self._process = None
         self._delay = FIRST if now - self._began > STEADY else min(2 * self._delay, MOST)
         self._due = now + self._delay
@@ -159,6 +184,16 @@ def _signal(process: subprocess.Popen[bytes], number: signal.Signals) -> None:
     """Signal a program and all that it started: they are a process group of their own."""
     with suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, number)
+
+
+def _marks(environment: Mapping[str, str]) -> list[str]:
+    return [mark for mark in environment.get(_MARKS, "").split("\n") if mark]
+
+
+def _kill(processes: Sequence[psutil.Process]) -> None:
+    for one in processes:
+        with suppress(psutil.Error):
+            one.kill()
 
 
 def _end_with_parent() -> None:

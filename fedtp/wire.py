@@ -56,6 +56,8 @@ class Order:
         For each of them what its learning rate is multiplied with; empty if all learn as usual.
     heard
         Of devices that number their reports, the latest report of each that the server has.
+    clip
+        The largest norm that an update may have, over all blocks together; 0: any.
     """
 
     round: int
@@ -65,6 +67,7 @@ class Order:
     blocks: tuple[str, ...]
     paces: tuple[float, ...] = ()
     heard: tuple[str, ...] = ()
+    clip: float = 0.0
 
     @cached_property
     def numbers(self) -> int:
@@ -85,6 +88,7 @@ class Order:
                         "blocks": list(self.blocks),
                         "paces": list(self.paces),
                         **({"heard": list(self.heard)} if self.heard else {}),
+                        **({"clip": float(self.clip)} if self.clip else {}),
                     }
                 ),
             }
@@ -102,13 +106,16 @@ class Order:
         config = _record(records, "order", ConfigRecord)
         _check_version(config)
         _check_no_more(records, "record", "order", "weights")
-        _check_no_more(config, "key", "version", "round", "now", "digest", "blocks", "paces", "heard")
+        _check_no_more(config, "key", "version", "round", "now", "digest", "blocks", "paces", "heard", "clip")
         number, now = _value(config, "round", int), _value(config, "now", float)
         if number < 1 or not math.isfinite(now):
             raise WireError("counts", f"impossible: round {number} at {now} s")
         blocks, paces = tuple(_list(config, "blocks", str)), tuple(_list(config, "paces", float))
         if len(paces) not in (0, len(blocks)) or not all(0 < pace < math.inf for pace in paces):
             raise WireError("paces", f"impossible paces {_short(list(paces))} for {len(blocks)} blocks")
+        clip = _value(config, "clip", float) if "clip" in config else 0.0
+        if not 0 <= clip < math.inf:
+            raise WireError("counts", f"impossible bound {clip} of an update's norm")
         return cls(
             round=number,
             now=now,
@@ -117,6 +124,7 @@ class Order:
             blocks=blocks,
             paces=paces,
             heard=tuple(_list(config, "heard", str)) if "heard" in config else (),
+            clip=clip,
         )
 
 

@@ -10,6 +10,7 @@ from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
 from fedtp.blocks import Packed
+from fedtp.errors import FedtpError
 from fedtp.learner import Learner, learner_of
 from fedtp.model_file import save_model
 from fedtp.streaming.state import State
@@ -19,7 +20,7 @@ from server.clock import Clock, SystemClock
 from server.layerwise import LayerwiseStrategy
 from server.reactions import NO_REACTIONS
 from server.round import Round
-from server.settings import ReactionSpec, ServerSpec, TrustSpec
+from server.settings import PrivacySpec, ReactionSpec, ServerSpec, TrustSpec
 from server.synchronous import Synchronous
 from server.verdict import score
 
@@ -27,10 +28,15 @@ from server.verdict import score
 log = logging.getLogger("flwr.fedtp")
 
 _BELIEVING = TrustSpec()
+_OPEN = PrivacySpec()
 
 
 def make_server_app(
-    clock: Clock | None = None, on_round: Callable[[Round], None] | None = None, begun: State | None = None
+    clock: Clock | None = None,
+    on_round: Callable[[Round], None] | None = None,
+    begun: State | None = None,
+    *,
+    noise_seed: int | None = None,
 ) -> ServerApp:
     """Return a ServerApp that runs the rounds its run config asks for.
 
@@ -42,6 +48,8 @@ def make_server_app(
         Called after every round.
     begun
         Where to go on, from an earlier `Round.state`; at the beginning by default.
+    noise_seed
+        Of the noise that privacy needs. By default nobody knows it: whoever does can take the noise away.
 
     Notes
     -----
@@ -54,7 +62,7 @@ def make_server_app(
     def main(grid: Grid, context: Context) -> None:
         spec = ServerSpec.from_config(context.run_config)
         learner, reactions = learner_of(context.run_config), ReactionSpec.from_config(context.run_config)
-        trust = TrustSpec.from_config(context.run_config)
+        trust, privacy = TrustSpec.from_config(context.run_config), PrivacySpec.from_config(context.run_config)
         model = str(context.run_config.get("model", ""))
 
         def ended(done: Round) -> None:
@@ -62,7 +70,18 @@ def make_server_app(
                 save_model(model, learner, done.weights)
             (on_round or _log_round)(done)
 
-        run_schedule(grid, learner, spec, clock or SystemClock(), ended, reactions, begun, trust=trust)
+        run_schedule(
+            grid,
+            learner,
+            spec,
+            clock or SystemClock(),
+            ended,
+            reactions,
+            begun,
+            trust=trust,
+            privacy=privacy,
+            noise_seed=noise_seed,
+        )
 
     return app
 
@@ -77,13 +96,15 @@ def run_schedule(
     begun: State | None = None,
     *,
     trust: TrustSpec = _BELIEVING,
+    privacy: PrivacySpec = _OPEN,
+    noise_seed: int | None = None,
     same_grid: bool = True,
 ) -> None:
     """Train by the schedule that the settings name.
 
     Parameters
     ----------
-    grid, learner, spec, clock, on_round, reactions, trust
+    grid, learner, spec, clock, on_round, reactions, trust, privacy, noise_seed
         What it works with.
     begun
         Where to go on.
@@ -94,9 +115,15 @@ def run_schedule(
     ------
     DataError
         If the schedule cannot go on where it is told to.
+    FedtpError
+        If the settings do not go together.
     """
+    if found := privacy.conflicts(spec, trust, reactions):
+        raise FedtpError("\n".join(problem.text for problem in found))
     aggregation = aggregation_for(spec.strategy, spec.strategy_options)
-    strategy = LayerwiseStrategy(learner, aggregation, lr=spec.lr, reactions=reactions, trust=trust)
+    strategy = LayerwiseStrategy(
+        learner, aggregation, lr=spec.lr, reactions=reactions, trust=trust, privacy=privacy, noise_seed=noise_seed
+    )
     kind = Buffered if spec.mode == "buffered" else Synchronous
     schedule = kind(grid, strategy, spec, clock)
     if begun is not None:

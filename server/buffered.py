@@ -94,6 +94,7 @@ class Buffered:
             weights=dict(strategy.weights),
             aggregations=strategy.version - version,
             waiting=frozenset(() if self.over else (sent.key for sent in mailbox.waiting.values())),
+            epsilon=strategy.privacy.epsilon,
             state=self.state,
         )
 

@@ -22,9 +22,10 @@ from server.aggregation import Aggregation, weighted_mean
 from server.assignment import Assignment
 from server.mailbox import Sent
 from server.norms import Norms
+from server.privacy import Privacy, private
 from server.reactions import NO_REACTIONS, Reactions
 from server.reputation import Reputation
-from server.settings import ReactionSpec, TrustSpec
+from server.settings import PrivacySpec, ReactionSpec, TrustSpec
 from server.validation import check_update
 from server.verdict import Verdict
 
@@ -32,6 +33,7 @@ from server.verdict import Verdict
 log = logging.getLogger("flwr.fedtp")
 
 _BELIEVING = TrustSpec()
+_OPEN = PrivacySpec()
 
 #: A device's update of one block: weights, packed, and the number of examples behind them.
 Update = tuple[Packed, int]
@@ -52,6 +54,10 @@ class LayerwiseStrategy:
         What is done about drift.
     trust
         Which updates are refused for going too far, and which nodes are asked no more for a while.
+    privacy
+        How large updates are, and how much noise there is in their mean.
+    noise_seed
+        Of the noise; by default one that nobody knows.
 
     Attributes
     ----------
@@ -65,6 +71,8 @@ class LayerwiseStrategy:
         The name of the latest report of each node that names them.
     reputation
         Which nodes are in quarantine.
+    privacy
+        What the model may have told of a device.
     """
 
     def __init__(
@@ -75,17 +83,21 @@ class LayerwiseStrategy:
         lr: float = 1.0,
         reactions: ReactionSpec = NO_REACTIONS,
         trust: TrustSpec = _BELIEVING,
+        privacy: PrivacySpec = _OPEN,
+        noise_seed: int | None = None,
     ) -> None:
         self.learner = learner
         self.weights: dict[str, Packed] = learner.initial_weights()
         self.versions: dict[str, int] = dict.fromkeys(self.weights, 0)
-        self._aggregations = {name: aggregation() for name in self.weights}
+        make = private(privacy, aggregation, noise_seed)
+        self._aggregations = {name: make() for name in self.weights}
         self._lr = lr
         self._assignment = Assignment(self.weights)
         self.reactions = Reactions(reactions, self.weights)
         self.heard: dict[int, str] = {}
         self.reputation = Reputation(trust.quarantine_after, trust.quarantine_rounds)
         self._norms = Norms(trust.norm_bound, self.weights)
+        self.privacy = Privacy(privacy)
 
     @property
     def version(self) -> float:
@@ -111,7 +123,14 @@ class LayerwiseStrategy:
         weights, versions, heard = dict(self.weights), dict(self.versions), tuple(self.heard.values())
         orders = {
             blocks: Order(
-                number, float(now), self.learner.digest, weights, blocks, self.reactions.paces(blocks, number), heard
+                number,
+                float(now),
+                self.learner.digest,
+                weights,
+                blocks,
+                self.reactions.paces(blocks, number),
+                heard,
+                self.privacy.spec.clip,
             )
             for blocks in set(assigned.values())
         }
@@ -123,6 +142,7 @@ class LayerwiseStrategy:
             report = check_update(reply, self.learner.sizes, self.learner.digest, sent.order.blocks)
             self._hear(sent.node, report)
             self._norms.check(report.weights, sent.order.weights)
+            self.privacy.check(sent.node, report.weights, sent.order.weights)
         except WireError as error:
             log.warning("round %d: refused the update of node %d: %s", sent.order.round, sent.node, error)
             self.reputation.note(sent.node, sent.order.round, error.reason)
@@ -190,4 +210,4 @@ class LayerwiseStrategy:
         """Return what has a memory of its own: of the aggregations those that have one."""
         remembering = {f"block {name}": part for name, part in self._aggregations.items() if isinstance(part, Part)}
         own: dict[str, Part] = {"assignment": self._assignment, "reactions": self.reactions}
-        return {**own, "reputation": self.reputation, "norms": self._norms, **remembering}
+        return {**own, "reputation": self.reputation, "norms": self._norms, "privacy": self.privacy, **remembering}

@@ -56,6 +56,7 @@ class _SavedOrder(Notes):
     blocks: tuple[str, ...]
     paces: tuple[float, ...]
     versions: dict[str, int]
+    clip: float = 0.0
 
 
 class _Waiting(Notes):
@@ -137,6 +138,7 @@ class Mailbox:
                 blocks=order.blocks,
                 paces=order.paces,
                 versions=dict(sent.versions),
+                clip=order.clip,
             )
             for sent in shared.values()
             for order in [sent.order]
@@ -165,6 +167,7 @@ class Mailbox:
                     {name: arrays[row] for name, row in one.weights.items()},
                     one.blocks,
                     one.paces,
+                    clip=one.clip,
                 )
                 for one in notes.orders
             ]

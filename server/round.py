@@ -33,6 +33,8 @@ class Round:
         How many times a block was aggregated, divided by the number of blocks.
     waiting
         Orders that may still be answered in a later round: none in synchronous mode.
+    epsilon
+        The ε of what the model may have told of any device by now (`server.privacy`); None if there is no noise.
     state
         Returns all that the server knows now, to begin there another time: to be called before the next round.
     """
@@ -46,4 +48,5 @@ class Round:
     weights: Mapping[str, Packed]
     aggregations: float = 1.0
     waiting: frozenset[OrderKey] = frozenset()
+    epsilon: float | None = None
     state: Callable[[], State] = field(default=lambda: State({}), repr=False)

@@ -153,6 +153,62 @@ class ReactionSpec(Settings):
     factor: float = Field(default=2.0, gt=0, le=1e6)
 
 
+class PrivacySpec(Settings):
+    """What the model may tell of a device, in values that fit a TOML table and Flower's run config.
+
+    Parameters
+    ----------
+    clip
+        No update of a device has a larger norm, over all blocks together: the device scales a larger one down to it
+        before it is sent. 0: any norm.
+    noise
+        Standard deviation of the Gaussian noise in the sum of the updates, divided by `clip`; 0: none, and no privacy.
+        Each update counts alike then, whatever its samples.
+    delta
+        The δ for which ε is told: far less than one in the number of devices.
+
+    Examples
+    --------
+    >>> PrivacySpec.from_config(PrivacySpec(clip=1.0, noise=0.5).to_config()).noise
+    0.5
+    """
+
+    prefix = "privacy."
+
+    clip: float = Field(default=0.0, ge=0, le=1e9)
+    noise: float = Field(default=0.0, ge=0, le=1e6)
+    delta: float = Field(default=1e-5, gt=0, lt=1)
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if self.noise and not self.clip:
+            text = f"noise is {self.noise:g}, but clip is 0: noise hides what has a bound, so give one"
+            raise Conflict([Problem(("noise",), text)])
+        return self
+
+    def conflicts(self, server: ServerSpec, trust: TrustSpec, reactions: ReactionSpec) -> list[Problem]:
+        """Return which other settings would tell what the noise hides, or take away its bound."""
+        if not self.noise:
+            return []
+        found = []
+        if server.mode != "synchronous" or server.strategy != "mean":
+            text = (
+                'privacy.noise needs server.mode "synchronous" and server.strategy "mean": the noise is for a mean in '
+            )
+            found.append(Problem(("privacy", "noise"), text + "which each device is once"))
+        if trust.norm_bound:
+            text = (
+                "privacy.noise is given, and trust.norm_bound: by the norms of some devices others would be refused, "
+            )
+            found.append(Problem(("privacy", "noise"), text + "which tells of them; privacy.clip bounds norms already"))
+        if reactions.reaction != "none":
+            text = (
+                "privacy.noise is given, and the server reacts to drift, which tells of the devices that have drifted: "
+            )
+            found.append(Problem(("privacy", "noise"), text + "choose the reaction none"))
+        return found
+
+
 class TrustSpec(Settings):
     """What the server believes of updates that hold what they must, in values that fit a TOML table and a run config.
 

@@ -104,6 +104,7 @@ class Synchronous:
             late=tuple(late),
             weights=dict(strategy.weights),
             aggregations=strategy.version - version,
+            epsilon=strategy.privacy.epsilon,
             state=self.state,
         )
 

@@ -10,6 +10,12 @@ from flwr.app import Message
 from fedtp.errors import WireError
 from fedtp.wire import Report
 
+#: Codes of errors that stand for messages which a grid refused unread.
+OVERSIZED, INCOMPLETE, UNREADABLE = 8_001, 8_002, 8_003
+_REFUSED = {OVERSIZED: "size", INCOMPLETE: "incomplete", UNREADABLE: "unreadable"}
+#: So much is kept of what a device says of its own error.
+_LONGEST_WORDS = 500
+
 
 def check_update(message: Message, sizes: Mapping[str, int], digest: str, ordered: Collection[str]) -> Report:
     """Return the report in a reply, if everything in it is as it must be.
@@ -33,7 +39,10 @@ def check_update(message: Message, sizes: Mapping[str, int], digest: str, ordere
         name for counting.
     """
     if message.has_error():
-        raise WireError("device error", f"the device reports: {message.error.reason}")
+        said = " ".join(str(message.error.reason)[:_LONGEST_WORDS].split())
+        if message.error.code in _REFUSED:
+            raise WireError(_REFUSED[message.error.code], f"its message was not taken: {said}")
+        raise WireError("device error", f"the device reports: {said}")
     report = Report.from_records(message.content)
     if report.digest != digest:
         raise WireError("digest", f"its projections have digest {report.digest}, ours {digest}")

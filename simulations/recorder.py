@@ -60,6 +60,7 @@ _ROUNDS = {
     "joules": pl.Float64,
     "aggregations": pl.Float64,
     "staleness": pl.Float64,
+    "epsilon": pl.Float64,
 }
 _EVENTS = {
     "device": pl.Int64,
@@ -151,6 +152,7 @@ class Recorder:
                 **{name: sum(column[name]) for name in _SUMS},
                 "aggregations": done.aggregations,
                 "staleness": sum(stale) / len(stale) if stale else None,
+                "epsilon": done.epsilon,
             }
         )
 
@@ -218,6 +220,8 @@ class Recorder:
             "aggregations": float(sum(row["aggregations"] for row in self._rounds)),
             "staleness": self._staleness(),
             "refusals": dict(sorted(self._refusals.items())),
+            "epsilon": self._rounds[-1]["epsilon"],
+            "delta": self._world.scenario.privacy.delta if self._rounds[-1]["epsilon"] is not None else None,
             "drifts_true": drifts,
             "drifts_detected": detected,
             "false_alarms": false_alarms,

@@ -17,7 +17,7 @@ from fedtp.errors import ScenarioError
 from fedtp.learner_spec import LearnerSpec
 from fedtp.settings import Path as KeyPath
 from fedtp.settings import Problem, alternatives, did_you_mean, dotted, literal, problems
-from server.settings import ServerSpec, TrustSpec
+from server.settings import PrivacySpec, ServerSpec, TrustSpec
 from simulations.overrides import apply
 from simulations.places import Places
 from simulations.scenario_file import find, parse, read, shipped, unusable
@@ -61,7 +61,7 @@ class Scenario(Table):
         One line for lists and reports.
     description
         What it shows, in a few lines.
-    run, data, partition, arrival, learner, server, trust, adaptation
+    run, data, partition, arrival, learner, server, trust, privacy, adaptation
         The tables of those names.
     concepts
         Concepts by name. Where `data.initial` is not given, ``"initial"`` is the data as it is.
@@ -105,6 +105,7 @@ class Scenario(Table):
     learner: LearnerSpec = Field(default=LearnerSpec(), validate_default=True)
     server: ServerSpec = ServerSpec()
     trust: TrustSpec = TrustSpec()
+    privacy: PrivacySpec = PrivacySpec()
     adaptation: AdaptationTable = AdaptationTable()
     devices: Annotated[tuple[DeviceSpec, ...], Strict(False)] = Field(min_length=1, max_length=10_000)
 
@@ -209,6 +210,7 @@ class Scenario(Table):
                 *self._bad_adaptation(),
                 *self._bad_devices(),
                 *self._bad_gateways(),
+                *self.privacy.conflicts(self.server, self.trust, self.adaptation.server),
             ],
         )
 

@@ -141,7 +141,8 @@ def simulate(
             own = latest.restore(parts, (SERVER, WATCH))
             begun, earlier_seconds = own[SERVER], float(own[WATCH].record.get("seconds", 0))
             weights.update(weights_of(begun))
-        make_server_app(grid.clock, ended, begun)(grid, make_context(world.run_config()))
+        # Whoever simulates has all data anyway.
+        make_server_app(grid.clock, ended, begun, noise_seed=scenario.run.seed)(grid, make_context(world.run_config()))
         final = world.held_out_accuracy(weights, scenario.duration_seconds)
     events, *_ = recorder.events()
     summary = {

@@ -117,6 +117,7 @@ class World:
             **self.scenario.learner.to_config(),
             **self.scenario.server.to_config(),
             **self.scenario.trust.to_config(),
+            **self.scenario.privacy.to_config(),
             **self.scenario.adaptation.to_config(),
             "buffer": self.scenario.arrival.buffer,
             "shape": ",".join(map(str, self.learner.shape)),

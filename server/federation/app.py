@@ -10,23 +10,29 @@ from pathlib import Path
 
 from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
+from flwr.superlink.grid.http_grid import HttpGrid
 
 from fedtp.blocks import Packed
 from fedtp.errors import DataError, FedtpError
 from fedtp.federation import FOLDER_VARIABLE
 from fedtp.learner import Learner, learner_of
 from fedtp.model_file import save_model
+from fedtp.wire import report_bytes
 from server.app import run_schedule
 from server.clock import SystemClock
 from server.federation.checkpoints import Checkpoints, ServerCheckpoint
 from server.federation.folder import LEARN, ServerFolder
+from server.federation.grid import LimitedGrid
 from server.federation.journal import Journal
 from server.round import Round
-from server.settings import ReactionSpec, ServerSpec, TrustSpec
+from server.settings import PrivacySpec, ReactionSpec, ServerSpec, TrustSpec
 
 log = logging.getLogger("flwr.fedtp")
 
 app = ServerApp()
+
+#: What Flower and we add to a report, at most.
+_SPARE_BYTES, _SPARE_RECORDS = 100_000, 20
 
 
 class _Rest(Exception):  # noqa: N818
@@ -63,13 +69,17 @@ def main(grid: Grid, context: Context) -> None:
         if folder.wish != LEARN:
             raise _Rest
 
+    if isinstance(grid, HttpGrid):
+        grid = LimitedGrid(grid, 2 * _largest_report(learner) + _SPARE_BYTES, 2 * len(learner.sizes) + _SPARE_RECORDS)
     try:
         _await(grid, spec.network.min_devices, folder, journal)
         begun = None if latest is None else latest.state
         journal.say("learning", "begun" if latest is None else "gone on", round=0 if latest is None else latest.round)
         clock = SystemClock(begun=0.0 if latest is None else latest.seconds)
-        trust = TrustSpec.from_config(config)
-        run_schedule(grid, learner, server, clock, ended, reactions, begun, trust=trust, same_grid=False)
+        trust, privacy = TrustSpec.from_config(config), PrivacySpec.from_config(config)
+        run_schedule(
+            grid, learner, server, clock, ended, reactions, begun, trust=trust, privacy=privacy, same_grid=False
+        )
     except _Rest:
         journal.say("resting", "rested")
     except DataError as error:
@@ -90,6 +100,11 @@ def _await(grid: Grid, devices: int, folder: ServerFolder, journal: Journal) -> 
         if folder.wish != LEARN:
             raise _Rest
         clock.wait(clock.now() + 0.5, 0)
+
+
+def _largest_report(learner: Learner) -> int:
+    """Return the bytes of the largest report that an honest device can send."""
+    return report_bytes(tuple(learner.sizes.items()), learner.digest, tuple(learner.sizes))
 
 
 def _export(folder: ServerFolder, learner: Learner, done: Round, weights: Mapping[str, Packed]) -> None:

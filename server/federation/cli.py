@@ -180,7 +180,7 @@ def _told(found: Any) -> dict[str, Any]:
 
 def _shown(told: dict[str, Any]) -> Group:
     head = Table(box=None, show_header=False, pad_edge=False, title=escape(told["title"]), title_justify="left")
-    accuracy = told.get("accuracy")
+    accuracy, epsilon = told.get("accuracy"), told.get("epsilon")
     refusals = ", ".join(f"{count} {reason}" for reason, count in told.get("refusals", {}).items())
     runs = f"process {told['process']}" if told["process"] else "does not run"
     for label, text in (
@@ -191,6 +191,7 @@ def _shown(told: dict[str, Any]) -> Group:
         ("samples", f"{told.get('samples', 0):,}"),
         ("drifts detected", f"{told.get('drifts', 0):,}"),
         ("refused", refusals or "-"),
+        *([] if epsilon is None else [("privacy loss", f"ε {epsilon:.3g}, of any device at most")]),
         ("learning for", str(timedelta(seconds=round(told.get("seconds", 0))))),
     ):
         head.add_row(label, escape(text))

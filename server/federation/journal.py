@@ -43,6 +43,7 @@ class Journal:
             "accuracy": None,
             "drifts": 0,
             "refusals": {},
+            "epsilon": None,
             "devices": {},
             **status,
             "rounds": rounds,
@@ -71,6 +72,7 @@ class Journal:
         status["correct"] += correct
         status["drifts"] += drifts
         status["accuracy"] = correct / samples if samples else status["accuracy"]
+        status["epsilon"] = done.epsilon
         status["refusals"] = dict(Counter(status["refusals"]) + reasons)
         self._write(
             {
@@ -83,6 +85,7 @@ class Journal:
                 "correct": correct,
                 "aggregations": done.aggregations,
                 "late": len(done.late),
+                "epsilon": done.epsilon,
             },
             *rows,
         )

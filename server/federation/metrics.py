@@ -44,6 +44,10 @@ class StatusCollector:
             yield GaugeMetricFamily(
                 "fedtp_accuracy", "Prequential accuracy of the last round", value=status["accuracy"]
             )
+        if status.get("epsilon") is not None:
+            yield GaugeMetricFamily(
+                "fedtp_epsilon", "Of what the model may have told of any device", value=status["epsilon"]
+            )
         yield CounterMetricFamily("fedtp_samples", "Samples scored and learnt from", value=status.get("samples", 0))
         yield CounterMetricFamily("fedtp_correct", "Samples predicted rightly", value=status.get("correct", 0))
         yield CounterMetricFamily("fedtp_drifts", "Drifts that devices detected", value=status.get("drifts", 0))

@@ -20,6 +20,8 @@ log = logging.getLogger("fedtp.federation")
 _LOOK, _ASK = 0.5, 5.0
 #: Days before the certificate ends that a warning says so.
 _WARN_DAYS = 30
+#: What a ServerApp says of itself that has neither ended nor failed.
+_AT_WORK = ("waiting", "learning")
 
 
 def serve(folder: ServerFolder, stop: threading.Event) -> None:
@@ -62,6 +64,7 @@ class _Learning:
         self._asked = 0.0
         self._starts = -1
         self._failures = 0
+        self._learning = False
 
     def step(self) -> None:
         """Do what there is to do."""
@@ -82,10 +85,15 @@ class _Learning:
         if self._starts != link.program.starts:  # a new SuperLink: what ran has died with the old one
             self._starts, self._run = link.program.starts, ""
         if self._run:
+            learning, before = link.learning, self._learning
+            self._learning = learning
             state = link.state(self._run)
             if not state.startswith("finished") and state:
-                return
-            self._run = ""
+                if before and not learning and self._folder.status().get("state") in _AT_WORK:
+                    link.end(self._run)  # Flower itself would notice after a minute
+                else:
+                    return
+            self._run, self._learning = "", False
             told = self._folder.status().get("state")
             if told == "finished":
                 log.info("all rounds are done")

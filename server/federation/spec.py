@@ -10,7 +10,7 @@ from fedtp.data.schema import Schema
 from fedtp.learner_spec import LearnerSpec
 from fedtp.run_config import ConfigValue
 from fedtp.settings import Conflict, Problem
-from server.settings import ReactionSpec, ServerSpec, TrustSpec
+from server.settings import PrivacySpec, ReactionSpec, ServerSpec, TrustSpec
 
 Host = Annotated[str, Field(min_length=1, max_length=253, pattern=r"^[A-Za-z0-9:._-]+$")]
 
@@ -65,8 +65,8 @@ class FederationSpec(_Table):
     ----------
     title
         One line for lists and reports.
-    network, keep, learner, server, reactions, trust
-        The tables of those names; ``learner``, ``server`` and ``trust`` as in a scenario.
+    network, keep, learner, server, reactions, trust, privacy
+        The tables of those names; ``learner``, ``server``, ``trust`` and ``privacy`` as in a scenario.
     adaptation
         What devices do about drift, as in a scenario; they check it.
     buffer
@@ -84,6 +84,7 @@ class FederationSpec(_Table):
     server: ServerSpec = ServerSpec(rounds=1000, round_seconds=60.0)
     reactions: ReactionSpec = ReactionSpec()
     trust: TrustSpec = TrustSpec()
+    privacy: PrivacySpec = PrivacySpec()
     adaptation: dict[str, bool | int | float | str] = Field(default={})
 
     @model_validator(mode="after")
@@ -92,6 +93,8 @@ class FederationSpec(_Table):
             raise Conflict(
                 [Problem(("learner", "pretrained"), "a federation cannot begin from a pretrained network yet")]
             )
+        if found := self.privacy.conflicts(self.server, self.trust, self.reactions):
+            raise Conflict(found)
         return self
 
     def run_config(self) -> dict[str, ConfigValue]:
@@ -102,6 +105,7 @@ class FederationSpec(_Table):
             **self.server.to_config(),
             **self.reactions.to_config(),
             **self.trust.to_config(),
+            **self.privacy.to_config(),
             **adaptation,
             "shape": ",".join(map(str, self.data.sample_shape)),
             "classes": len(self.data.classes),

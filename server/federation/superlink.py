@@ -6,13 +6,18 @@ import json
 import logging
 import socket
 import subprocess
+import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
+
+import psutil
 
 from fedtp.errors import FedtpError
 from fedtp.federation import CA, flower_environment, tool
 from fedtp.folder import write_whole
 from fedtp.supervision import Program
+from server.federation import link
 from server.federation.bundle import write_bundle
 from server.federation.folder import ServerFolder
 from server.federation.spec import FederationSpec
@@ -51,7 +56,7 @@ class SuperLink:
             "--enable-supernode-auth",
         ]
         command = [
-            tool("flower-superlink"),
+            *(sys.executable, "-P", "-m", link.__name__),
             *(["--insecure"] if network.insecure else map(str, secure)),
             *("--host", network.listen, "--port", str(network.port)),
             *("--database", str(server / "flower.db")),
@@ -117,6 +122,11 @@ class SuperLink:
         found = self._ask("list", _LINK).get("runs", [])
         return next((str(one["status"]) for one in found if str(one.get("run-id")) == run), "")
 
+    @property
+    def learning(self) -> bool:
+        """Whether a ServerApp runs."""
+        return any(_is_server_app(process) for process in self.program.family())
+
     def end(self, run: str) -> None:
         """End a run at once."""
         self._ask("stop", run, _LINK)
@@ -149,6 +159,12 @@ class SuperLink:
         if "address already in use" in text.lower():
             return f"port {self._spec.network.port} is in use by another program: end it, or choose another port"
         return None
+
+
+def _is_server_app(process: psutil.Process) -> bool:
+    with suppress(psutil.Error):
+        return any("flwr-serverapp" in word for word in (process.name(), *process.cmdline()))
+    return False
 
 
 def _last_line(text: str) -> str:

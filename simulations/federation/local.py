@@ -47,6 +47,7 @@ def make_local(folder: Path, scenario: Scenario, *, insecure: bool = False) -> S
         learner=scenario.learner,
         server=scenario.server,
         trust=scenario.trust,
+        privacy=scenario.privacy,
         buffer=scenario.arrival.buffer,
         reactions=ReactionSpec.from_config(config),
         adaptation={

@@ -83,7 +83,7 @@ def run_of(scenario: Scenario, journal: Path, model: Path, names: Sequence[str],
         "version": version("fedtp"),
         "devices": scenario.device_count,
         "final_accuracy": world.held_out_accuracy(weights, scenario.duration_seconds),
-        **_totals(rows, devices, orders),
+        **_totals(rows, devices, orders, scenario.privacy.delta),
         "updates_by_block": _updates(world, devices),
         "peak_bytes": max((row["peak_bytes"] for row in devices), default=0),
         "backprop_peak_bytes": world.backprop_bytes(),
@@ -94,7 +94,7 @@ def run_of(scenario: Scenario, journal: Path, model: Path, names: Sequence[str],
     return Run(
         scenario,
         summary,
-        pl.DataFrame(rows, schema=ROUNDS),
+        pl.DataFrame(rows, schema={**ROUNDS, "epsilon": pl.Float64}),
         pl.DataFrame(devices, schema=DEVICES),
         pl.DataFrame(drifts, schema=EVENTS, orient="row"),
         weights,
@@ -133,6 +133,7 @@ def _round(event: Mapping[str, Any], devices: Sequence[Row]) -> Row:
         **{name: status[name] for name in ("accepted", "refused", "late", "lost", "empty")},
         **{name: sum(row[name] for row in devices) for name in ("samples", "correct", "bytes_up", "bytes_down")},
         "joules": 0.0,
+        "epsilon": event.get("epsilon"),
     }
 
 
@@ -155,7 +156,7 @@ def _drifts(world: World, devices: Sequence[Row]) -> tuple[list[tuple[Any, ...]]
     return rows, {"drifts_true": true, "drifts_detected": found, "false_alarms": false_alarms}
 
 
-def _totals(rows: Sequence[Row], devices: Sequence[Row], orders: Mapping[Any, Mapping[str, Any]]) -> Row:
+def _totals(rows: Sequence[Row], devices: Sequence[Row], orders: Mapping[Any, Mapping[str, Any]], delta: float) -> Row:
     def total(name: str) -> int:
         return sum(row[name] for row in rows)
 
@@ -172,6 +173,8 @@ def _totals(rows: Sequence[Row], devices: Sequence[Row], orders: Mapping[Any, Ma
         **{f"updates_{name}": total(name) for name in ("accepted", "refused", "late", "lost")},
         "orders_empty": total("empty"),
         "refusals": dict(sorted(refused.items())),
+        "epsilon": rows[-1]["epsilon"] if rows else None,
+        "delta": delta if rows and rows[-1]["epsilon"] is not None else None,
     }
 
 

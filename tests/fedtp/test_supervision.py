@@ -100,3 +100,49 @@ def test_a_log_does_not_grow_for_ever(program, tmp_path: Path, monkeypatch) -> N
     assert len(sizes) == 4
     assert max(sizes) <= 5_000
     assert "line 2999" in (tmp_path / "logs" / "one.log").read_text()
+
+
+DETACHED = (
+    "import subprocess, time; p = subprocess.Popen(['sleep', '60'], start_new_session=True); print(p.pid, flush=True); "
+)
+
+
+@pytest.mark.parametrize("way", ["stopped", "killed", "ended"])
+def test_what_has_detached_itself_ends_with_it_too(program, way: str) -> None:
+    one = program(DETACHED + ("" if way == "ended" else "time.sleep(60)"))
+    one.step()
+    until(lambda: bool(one._printed))
+    child = int(one._printed[0])
+    assert child in [process.pid for process in one.family()]
+    if way == "killed":
+        os.kill(one.pid, signal.SIGKILL)
+    if way == "stopped":
+        one.stop()
+    else:
+        until(lambda: bool(one.why), one, 4)  # though it holds what the program's log is read from
+    until(lambda: not alive(child))
+
+
+def test_programs_in_programs_end_with_them(program) -> None:
+    """As a server does that has a SuperLink of its own, when it is killed and cannot end that itself."""
+    inner = (
+        "import os, sys, time; from pathlib import Path; from fedtp.supervision import Program; "
+        "p = Program('two', ['sleep', '60'], Path('logs'), dict(os.environ), folder=Path('.')); p.step(); "
+        "print(p.pid, flush=True); time.sleep(60)"
+    )
+    one = program(inner)
+    one.step()
+    until(lambda: bool(one._printed))
+    os.kill(one.pid, signal.SIGKILL)
+    until(lambda: bool(one.why), one)
+    until(lambda: not alive(int(one._printed[0])))
+
+
+def test_what_a_killed_supervisor_has_left_does_not_go_on_beside_the_new(program) -> None:
+    before, after = program(DETACHED + "time.sleep(60)"), program("import time; time.sleep(60)")
+    before.step()
+    until(lambda: bool(before._printed))
+    left = int(before._printed[0])
+    after.step()
+    until(lambda: not alive(left))
+    assert after.running

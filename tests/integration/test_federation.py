@@ -38,7 +38,7 @@ def processes_of(folder: Path) -> dict[str, list[int]]:
             words = (entry / "cmdline").read_bytes().decode().split("\0")
         except OSError:
             continue
-        name = next((Path(word).name for word in words if "flower-" in word or "flwr-" in word), "")
+        name = next((Path(word).name for word in words if re.search("flower-|flwr-|server.federation.link", word)), "")
         found.setdefault(name, []).append(int(entry.name))
     return found
 
@@ -87,7 +87,7 @@ def test_whatever_dies_the_federation_goes_on(tmp_path: Path) -> None:
     one, two = sorted((made.path / "devices").iterdir())
     left = [
         (2, made.path, "flwr-serverapp"),
-        (4, made.path, "flower-superlink"),
+        (4, made.path, "server.federation.link"),
         (6, one, "flower-supernode"),
         (8, two, "flwr-clientapp"),
     ]

@@ -18,9 +18,10 @@ from server.buffered import Buffered, Buffers, Dispatcher
 from server.layerwise import LayerwiseStrategy
 from server.mailbox import Mailbox
 from server.notes import by_node, of_nodes
+from server.privacy import NoisyMean
 from server.reactions import Reactions
 from server.round import Round
-from server.settings import ReactionSpec, ServerSpec
+from server.settings import PrivacySpec, ReactionSpec, ServerSpec
 from server.synchronous import Synchronous
 
 A, B, C = 101, 102, 2**64 - 1
@@ -216,7 +217,7 @@ def test_all_that_the_server_knows_is_saved(make_learner, make_grid) -> None:
     strategy = LayerwiseStrategy(make_learner())
     spec = ServerSpec()
     constant = {"_grid", "_strategy", "_spec", "_clock", "_size", "_weight", "_blocks", "spec", "_initial"}
-    constant |= {"learner", "_lr", "_after", "_rounds", "_bound"}
+    constant |= {"learner", "_lr", "_after", "_rounds", "_bound", "_deviation", "_seed", "_block"}
     synchronous = Synchronous(grid, strategy, spec, grid.clock)
     buffered = Buffered(grid, strategy, spec, grid.clock)
     remembered: list[tuple[object, set[str]]] = [
@@ -227,11 +228,23 @@ def test_all_that_the_server_knows_is_saved(make_learner, make_grid) -> None:
         (Mailbox(grid), {"waiting"}),
         (
             strategy,
-            {"weights", "versions", "_aggregations", "_assignment", "reactions", "heard", "reputation", "_norms"},
+            {
+                "weights",
+                "versions",
+                "_aggregations",
+                "_assignment",
+                "reactions",
+                "heard",
+                "reputation",
+                "_norms",
+                "privacy",
+            },
         ),
         (strategy._assignment, {"_wishes", "_latest", "coverage"}),
         (strategy.reputation, {"_strikes", "_until", "_times"}),
         (strategy._norms, {"_latest"}),
+        (strategy.privacy, {"_times"}),
+        (NoisyMean(PrivacySpec(clip=1.0, noise=1.0), 1, 0), {"_times"}),
         (strategy.reactions, {"_reported", "_drifted", "_began", "_ends", "_anew"}),
     ]
     for part, names in remembered:

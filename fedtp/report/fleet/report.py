@@ -96,6 +96,7 @@ def _cards(results: FleetResults) -> list[Card]:
             f"{count(number('updates_accepted'))} updates accepted",
         ),
         Card("Updates refused", count(number("updates_refused")), "by a check of the server"),
+        *_privacy_cards(results),
         Card("Updates late", count(number("updates_late")), "after the deadline"),
         Card("Updates lost", count(number("updates_lost")), "never arrived"),
         *_sample_cards(results),
@@ -105,6 +106,14 @@ def _cards(results: FleetResults) -> list[Card]:
         Card("Traffic down", data_size(number("bytes_down")), "server to devices"),
         Card("Energy", energy(number("joules")), "all devices"),
     ]
+
+
+def _privacy_cards(results: FleetResults) -> list[Card]:
+    """Tell what the model may have told of a device, if noise hides what it has learnt."""
+    epsilon, delta = results.number("epsilon"), results.number("delta")
+    if epsilon is None or delta is None:
+        return []
+    return [Card("Privacy loss", f"ε {epsilon:.3g}", f"of any device at most, by all models; δ {delta:.0e}")]
 
 
 def _sample_cards(results: FleetResults) -> list[Card]:
