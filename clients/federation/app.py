@@ -77,9 +77,9 @@ def work(folder: DeviceFolder, order: Order | FedtpError, config: dict[str, Conf
     (done,) = carry_out([order], [[device]])
     result = conclude(done)
     bad = getattr(stream, "bad", [])
-    put(folder.path / "quarantine", bad)
-    if isinstance(result, str):
+    if isinstance(result, str):  # the rows will be read again
         return result
+    put(folder.path / "quarantine", bad)
     if result.samples:
         folder.reports += 1
         result = replace(result, id=f"{spec.name}-{folder.reports}")

@@ -74,6 +74,7 @@ class DeviceFolder:
     unheard: Report | None = None
     reports: int = 0
     sends: int = 0
+    _place: tuple[tuple[int, int, int], str] | None = None
 
     @property
     def state(self) -> Path:
@@ -149,9 +150,14 @@ class DeviceFolder:
     def reading(self) -> str:
         """Return the name of the file that the device's stream reads from; empty if it has not begun."""
         try:
-            record, _ = _ARCHIVE.read(self.state)
-            return str(record["cursor"]["file"])
-        except (DataError, KeyError, TypeError):
+            found = self.state.stat()
+            stamp = (found.st_mtime_ns, found.st_size, found.st_ino)
+            # Asked for every message that comes, and the file holds the whole device.
+            if self._place is None or self._place[0] != stamp:
+                record, _ = _ARCHIVE.read(self.state)
+                self._place = stamp, str(record["cursor"]["file"])
+            return self._place[1]
+        except (OSError, DataError, KeyError, TypeError):
             return ""
 
     def to_send_again(self, order: Order) -> Report | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import logging
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -16,10 +17,13 @@ from fedtp.data.schema import Schema
 from fedtp.data.stream import Samples
 from fedtp.errors import DataError
 
+# Flower shows what its own logger and those below it are told.
+log = logging.getLogger("flwr.fedtp")
+
 #: A line longer than this is no row.
 _LONGEST = 10_000_000
 _SUFFIXES = (".csv", ".jsonl", ".ndjson")
-_LONGEST_KEPT = 10_000
+_LONGEST_KEPT = 1_000_000
 
 
 class DirectoryStream:
@@ -146,6 +150,8 @@ class DirectoryStream:
                 # Without its names no row of the file can be read; each says so.
                 self.cursor["columns"] = []
                 raise DataError(f"the first line lacks the columns {', '.join(missing[:5])}")
+            if self._schema.label not in cells:
+                log.warning("%s has no column %r: nothing can be learnt from its rows", name, self._schema.label)
             self.cursor["columns"] = cells
             return None
         columns = self.cursor["columns"]

@@ -113,6 +113,7 @@ class Subscriber:
         except (OSError, ValueError) as error:
             raise FedtpError(f"the broker's password or certificate cannot be read: {error}") from None
         client.on_connect = self._connected
+        client.on_subscribe = self._subscribed
         client.on_disconnect = self._disconnected
         client.on_message = self._came
         return client
@@ -124,6 +125,11 @@ class Subscriber:
             return
         log.info("connected to the broker %s, topic %s", where, self._spec.topic)
         client.subscribe(self._spec.topic, qos=1)
+
+    def _subscribed(self, _client: Any, _data: Any, _mid: int, reasons: Any, _properties: Any) -> None:
+        for reason in reasons:
+            if reason.is_failure:
+                log.warning("the broker does not let this device read the topic %s: %s", self._spec.topic, reason)
 
     def _disconnected(self, _client: Any, _data: Any, _flags: Any, reason: Any, _properties: Any) -> None:
         if not self._stop.is_set():

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import tomli_w
 
+from clients.federation import folder as module
 from clients.federation.app import work
 from clients.federation.folder import DeviceFolder
 from fedtp.data.schema import Schema
@@ -157,6 +158,33 @@ def test_a_disk_that_is_full_takes_nothing(folder: Path, device, monkeypatch) ->
         with pytest.raises(DataError, match="No space left on device"):
             device(ORDER)
     assert device(ORDER).samples == 20
+
+
+def test_bad_rows_are_kept_when_they_have_been_passed(folder: Path, device, monkeypatch) -> None:
+    def fail(*_: object) -> None:
+        raise DataError("no")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("clients.training._check_samples", fail)
+        for _ in range(3):
+            assert work(DeviceFolder(folder), ORDER, CONFIG) == "no"
+    assert not (folder / "quarantine").exists()
+    device(ORDER)
+    assert len((folder / "quarantine" / "rows.jsonl").read_text().splitlines()) == 1
+
+
+def test_where_the_device_reads_is_looked_up_when_it_has_changed(folder: Path, device, monkeypatch) -> None:
+    one, reads = DeviceFolder(folder), []
+    read = module._ARCHIVE.read
+    monkeypatch.setattr(type(module._ARCHIVE), "read", lambda self, path: (reads.append(path), read(path))[1])
+    assert one.reading() == ""
+    device(ORDER)
+    reads.clear()
+    assert [one.reading() for _ in range(5)] == ["1.csv"] * 5
+    assert len(reads) == 1
+    (folder / "data" / "2.csv").write_text("a,b,y\n" + table(2, 20))
+    device(replace(ORDER, round=2, heard=("one-1",)))
+    assert one.reading() == "2.csv"
 
 
 def test_damage_is_said(folder: Path, device) -> None:

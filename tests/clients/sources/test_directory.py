@@ -131,6 +131,27 @@ def test_a_line_that_is_far_too_long_is_one_bad_row(tmp_path: Path, monkeypatch)
     assert ["too long" in bad.reason for bad in one.bad] == [True]
 
 
+def test_a_file_without_labels_is_said(tmp_path: Path, monkeypatch) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(directory.log, "warning", lambda text, *given: said.append(text % given))
+    (tmp_path / "1.csv").write_text("a,b\n1,2\n3,4\n")
+    one = stream(tmp_path)
+    assert len(rows(one)) == 2
+    assert one.bad == []
+    assert said == ["1.csv has no column 'y': nothing can be learnt from its rows"]
+    with (tmp_path / "1.csv").open("a") as file:
+        file.write("5,6\n")
+    assert rows(resumed(one, tmp_path)) == [[5, 6]]
+    assert len(said) == 1
+
+
+def test_a_long_row_is_kept_whole(tmp_path: Path) -> None:
+    (tmp_path / "1.csv").write_text("a,b,y\n1,2," + 50_000 * "x" + "\n")
+    one = stream(tmp_path)
+    assert rows(one) == []
+    assert len(one.bad[0].row) > 50_000
+
+
 def test_a_folder_that_is_missing_is_said(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="put the device's files there"):
         stream(tmp_path / "none").take(0.0)

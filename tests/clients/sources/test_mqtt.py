@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 from paho.mqtt import client as mqtt
 from paho.mqtt import publish
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.reasoncodes import ReasonCode
 
 from clients.sources import mqtt as module
 from clients.sources.directory import DirectoryStream
@@ -188,6 +190,17 @@ def test_without_room_the_broker_keeps_messages(broker: Broker, subscribe, tmp_p
         time.sleep(0.02)
     assert taken == list(range(40))
     assert len(list((tmp_path / "data").iterdir())) < 20
+
+
+def test_a_refused_subscription_is_said(tmp_path: Path, monkeypatch) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(module.log, "warning", lambda text, *given: said.append(text % given))
+    one = Subscriber(SourceSpec(kind="mqtt", topic="garden/+"), tmp_path / "data", "one", lambda: "")
+    granted, refused = (ReasonCode(PacketTypes.SUBACK, identifier=code) for code in (1, 0x87))
+    one._subscribed(None, None, 1, [granted], None)
+    assert said == []
+    one._subscribed(None, None, 1, [refused], None)
+    assert said == ["the broker does not let this device read the topic garden/+: Not authorized"]
 
 
 def test_without_a_broker_it_goes_on_trying(tmp_path: Path) -> None:
