@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import ctypes
+import os
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -183,3 +186,30 @@ def small() -> Callable[..., Scenario]:
         return Scenario.from_toml(SCENARIO + toml, settings)
 
     return make
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of its own, of two megabytes."""
+    place, libc = tmp_path / "disk", ctypes.CDLL(None, use_errno=True)
+    place.mkdir()
+    if not hasattr(libc, "mount") or libc.mount(b"none", bytes(place), b"tmpfs", 0, b"size=2000k"):
+        pytest.skip(f"no right to mount a tmpfs: {os.strerror(ctypes.get_errno())}")
+    yield place
+    assert libc.umount2(bytes(place), 2) == 0  # MNT_DETACH, whoever is in it
+
+
+@pytest.fixture
+def fill(disk: Path) -> Callable[[], Path]:
+    """Fill the disk to its last byte, with a file that is returned."""
+
+    def full() -> Path:
+        path = disk / "filler"
+        try:
+            with path.open("wb", buffering=0) as file:
+                while True:
+                    file.write(bytes(10_000))
+        except OSError:
+            return path
+
+    return full

@@ -160,6 +160,24 @@ def test_a_disk_that_is_full_takes_nothing(folder: Path, device, monkeypatch) ->
     assert device(ORDER).samples == 20
 
 
+def test_a_device_on_a_disk_that_is_full_loses_nothing(folder: Path, disk: Path, fill) -> None:
+    """What no trick of a test shows: the whole device on a small file system, which is full for some orders."""
+    own = _copy(folder, disk / "one")
+    first = work(DeviceFolder(own), ORDER, CONFIG)
+    assert isinstance(first, Report)
+    with (own / "data" / "1.csv").open("a") as file:
+        file.write(table(2, 30))
+    filler, second = fill(), replace(ORDER, round=2, heard=(first.id,))
+    for _ in range(3):
+        with pytest.raises(DataError, match="No space left on device"):
+            work(DeviceFolder(own), second, CONFIG)
+    filler.unlink()
+    done = work(DeviceFolder(own), second, CONFIG)
+    assert isinstance(done, Report)
+    assert (done.samples, done.id) == (30, "one-2")
+    assert {path.name for path in (own / "state").iterdir()} == {"device.safetensors"}
+
+
 def test_bad_rows_are_kept_when_they_have_been_passed(folder: Path, device, monkeypatch) -> None:
     def fail(*_: object) -> None:
         raise DataError("no")

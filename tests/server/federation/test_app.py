@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 
 import pytest
-from flwr.app import Context, RecordDict
 from safetensors.numpy import load_file
 
 from fedtp.errors import FedtpError
-from fedtp.federation import FOLDER_VARIABLE
 from fedtp.folder import append_lines
 from server.clock import SystemClock
 from server.federation import app as module
@@ -18,27 +15,6 @@ from server.federation.checkpoints import Checkpoints
 from server.federation.folder import LEARN, REST, ServerFolder
 
 A, B = 101, 102
-
-
-@pytest.fixture
-def learn(folder: ServerFolder, make_grid, monkeypatch) -> Callable[..., None]:
-    """Run the app in a time of the test's own, on nodes that answer after a second."""
-    monkeypatch.setenv(FOLDER_VARIABLE, str(folder.path))
-    folder.write_wish(LEARN)
-    folder.write_names({str(A): "one", str(B): "two"})
-
-    def run(**settings: object) -> None:
-        config = {**folder.spec().run_config(), **settings}
-        grid = make_grid({A: lambda _: 0.0, B: lambda _: 0.0})
-
-        def clock(poll_seconds: float = 0.2, begun: float = 0.0):
-            grid.clock.time = max(grid.clock.time, begun)
-            return grid.clock
-
-        monkeypatch.setattr(module, "SystemClock", clock)
-        module.app(grid, Context(run_id=1, node_id=1, node_config={}, state=RecordDict(), run_config=config))
-
-    return run
 
 
 def events(folder: ServerFolder) -> list[dict]:
