@@ -1,4 +1,4 @@
-"""The commands ``fedtp federation init``, ``add``, ``renew``, ``server``, ``start``, ``stop`` and ``status``."""
+"""What of the commands ``fedtp federation`` is the server's: from ``init`` to ``report``."""
 
 from __future__ import annotations
 
@@ -143,6 +143,22 @@ def status(
                 live.update(_shown(_told(found)), refresh=True)
     except KeyboardInterrupt:
         pass
+
+
+def report(
+    folder: Dir,
+    out: Annotated[Path | None, typer.Option(metavar="FILE", help="By default DIR/report.html.")] = None,
+) -> None:
+    """Write a report on all rounds so far: the same page as a simulation's, as far as a real federation knows it."""
+    from fedtp.folder import write_whole
+    from fedtp.report.fleet import fleet_report
+    from server.federation.folder import ServerFolder
+    from server.federation.results import fleet_results
+
+    found = ServerFolder.of(folder)
+    path = out or folder / "report.html"
+    write_whole(path, fleet_report(fleet_results(found)))
+    typer.echo(f"report: {path}")
 
 
 def _schema_of(path: Path, label: str) -> Schema:
