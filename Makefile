@@ -9,7 +9,7 @@ export FLWR_DISABLE_UPDATE_CHECK := 1
 export FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION := 1
 export RAY_USAGE_STATS_ENABLED := 0
 
-.PHONY: help demo test test-federation fuzz lint bench clean
+.PHONY: help demo test test-federation soak fuzz lint bench clean
 
 help:  ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST)
@@ -43,6 +43,9 @@ test: lint  ## Run the whole test suite, with lint and type check
 
 test-federation: $(VENV)/dev.stamp  ## Test real federations for minutes: what dies, and goes on
 	$(BIN)/pytest -m federation tests/integration
+
+soak: $(VENV)/dev.stamp  ## Run a real federation of eight devices for 44 rounds, and see that nothing grows
+	$(BIN)/pytest -m soak -s tests/integration
 
 fuzz: export OMP_NUM_THREADS := 1
 fuzz: $(VENV)/dev.stamp  ## Feed twenty thousand broken inputs to all that reads from outside

@@ -74,6 +74,11 @@ class SavedModel:
     schema: Schema
     round: int
 
+    @property
+    def weights(self) -> dict[str, Packed]:
+        """The weights, packed by block."""
+        return {block.name: block.join(block.parameters).numpy() for block in Chain(self.network)}
+
     def probabilities(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return how likely each class is for rows that the schema parsed, ``[samples, classes]``.
 

@@ -45,7 +45,7 @@ class _KeptReport(BaseModel, extra="forbid", strict=True, allow_inf_nan=False):
 class _Kept(BaseModel, extra="ignore", strict=True):
     """What a device keeps beside its state: the cursor of its stream, and its latest report."""
 
-    cursor: dict[str, str | int | list[str] | None] | None
+    cursor: dict[str, str | int | list[str] | dict[str, int] | None] | None
     reports: int = Field(ge=0)
     sends: int = Field(ge=0)
     report: _KeptReport | None

@@ -7,6 +7,7 @@ import json
 import logging
 import os
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,10 @@ log = logging.getLogger("flwr.fedtp")
 _LONGEST = 10_000_000
 _SUFFIXES = (".csv", ".jsonl", ".ndjson")
 _LONGEST_KEPT = 1_000_000
+#: So much of bad rows is held in memory at most, bytes: what comes behind them waits for the next order.
+_MOST_BAD = 20_000_000
+#: So many of the files that have been read are known again.
+_KNOWN = 100
 
 
 class DirectoryStream:
@@ -31,7 +36,8 @@ class DirectoryStream:
 
     Files only grow at their ends, and later files have later names: ``2026-11-25.csv``, say. A file that has been read
     to its end is left for the next one when there is one; a last line without its end waits. So the folder is the
-    buffer: what is not taken yet stays there, and files that have been read may be removed.
+    buffer: what is not taken yet stays there, and files that have been read may be removed. What comes too late, into a
+    file before the one that is being read, is not read; that is told among the bad rows.
 
     Parameters
     ----------
@@ -47,7 +53,8 @@ class DirectoryStream:
     position
         How many samples have been taken. It is for counting; `cursor` says where the stream goes on.
     cursor
-        The file that is being read, the byte to go on from, and its columns; empty at the beginning.
+        The file that is being read, the byte to go on from, its columns, and how long the files before it are; empty
+        at the beginning.
     bad
         Rows that were left out by the last `take`.
     """
@@ -59,6 +66,7 @@ class DirectoryStream:
         self._folder = folder
         self._schema = schema
         self._limit = limit
+        self._bad_bytes = 0
 
     def take(self, now: float) -> Samples:
         """Return the samples that are there and were not taken yet, as having arrived at `now`, s.
@@ -68,7 +76,7 @@ class DirectoryStream:
         DataError
             If the folder cannot be read.
         """
-        self.bad = []
+        self.bad, self._bad_bytes = [], 0
         inputs, labels = [], []
         for x, y in self._rows():
             inputs.append(x)
@@ -86,10 +94,11 @@ class DirectoryStream:
 
     def _rows(self) -> Iterator[tuple[Any, int | None]]:
         """Give parsed rows, with the cursor behind each."""
-        names = self._names()
+        names, sizes = self._names()
         for name in names:
             if name != self.cursor.get("file"):
-                self.cursor = {"file": name, "offset": 0, "columns": None}
+                left = {self.cursor["file"]: self.cursor["offset"]} if self.cursor else {}
+                self.cursor = {"file": name, "offset": 0, "columns": None, "before": {**_before(name, sizes), **left}}
             try:
                 with (self._folder / name).open("rb") as file:
                     self._find_place(file, name)
@@ -104,22 +113,48 @@ class DirectoryStream:
                         found = self._parse(name, offset, line)
                         if found is not None:
                             yield found
+                        if self._bad_bytes > _MOST_BAD:
+                            return
             except OSError as error:
                 raise DataError(f"{self._folder / name} cannot be read: {error.strerror}") from None
 
-    def _names(self) -> list[str]:
-        """Return the files to read: the one that is being read, and later ones."""
+    def _names(self) -> tuple[list[str], dict[str, int]]:
+        """Return the files to read, the one that is being read and later ones, and the sizes of all."""
+        sizes: dict[str, int] = {}
         try:
-            names = sorted(path.name for path in self._folder.iterdir() if path.suffix.lower() in _SUFFIXES)
+            for path in self._folder.iterdir():
+                if path.suffix.lower() in _SUFFIXES:
+                    with suppress(FileNotFoundError):  # it has just been removed
+                        sizes[path.name] = path.stat().st_size
         except OSError as error:
             raise DataError(f"{self._folder} cannot be read: {error.strerror}; put the device's files there") from None
-        return [name for name in names if name >= self.cursor.get("file", "")]
+        reading = self.cursor.get("file", "")
+        self._tell_late(reading, sizes)
+        return sorted(name for name in sizes if name >= reading), sizes
+
+    def _tell_late(self, reading: str, sizes: Mapping[str, int]) -> None:
+        """Tell of files before the one that is being read that are new, or have grown: nobody reads that."""
+        known: dict[str, int] | None = self.cursor.get("before")
+        if known is None:
+            return
+        there = _before(reading, sizes)
+        for name, size in there.items():
+            all_known = len(known) < _KNOWN or name > min(known)
+            before = known.get(name, 0 if all_known else size)
+            if size > before:
+                reason = f"it comes too late, since {reading} is being read: give what is new a later name"
+                self._leave_out(BadRow(name, before, reason, ""))
+        self.cursor["before"] = there
+
+    def _leave_out(self, row: BadRow) -> None:
+        self.bad.append(row)
+        self._bad_bytes += len(row.row) + 200
 
     def _find_place(self, file: Any, name: str) -> None:
         size, inode = file.seek(0, 2), os.fstat(file.fileno()).st_ino
         if size < self.cursor["offset"] or self.cursor.setdefault("inode", inode) != inode:
-            self.bad.append(BadRow(name, self.cursor["offset"], "it is another file now, and is read anew", ""))
-            self.cursor = {"file": name, "offset": 0, "columns": None, "inode": inode}
+            self._leave_out(BadRow(name, self.cursor["offset"], "it is another file now, and is read anew", ""))
+            self.cursor |= {"offset": 0, "columns": None, "inode": inode}
         file.seek(self.cursor["offset"])
 
     def _parse(self, name: str, offset: int, line: bytes) -> tuple[Any, int | None] | None:
@@ -133,7 +168,7 @@ class DirectoryStream:
             return None if row is None else self._schema.parse(row)
         except (DataError, ValueError, RecursionError, csv.Error) as error:
             shown = line[:_LONGEST_KEPT].decode("utf-8", "backslashreplace").rstrip("\r\n")
-            self.bad.append(BadRow(name, offset, " ".join(str(error).split()), shown))
+            self._leave_out(BadRow(name, offset, " ".join(str(error).split()), shown))
             return None
 
     def _row(self, name: str, text: str) -> Mapping[str, object] | None:
@@ -158,3 +193,8 @@ class DirectoryStream:
         if len(cells) != len(columns):
             raise DataError(f"the line has {len(cells)} cells, and the first one names {len(columns)} columns")
         return dict(zip(columns, cells, strict=True))
+
+
+def _before(name: str, sizes: Mapping[str, int]) -> dict[str, int]:
+    """Return the sizes of the files before one, of the latest of them."""
+    return {one: sizes[one] for one in sorted(one for one in sizes if one < name)[-_KNOWN:]}

@@ -109,7 +109,7 @@ class Subscriber:
                 password = Path(spec.password_file).read_text("utf-8").strip() if spec.password_file else None
                 client.username_pw_set(spec.user, password)
             if spec.ca_file:
-                client.tls_set(ca_certs=spec.ca_file)
+                client.tls_set(spec.ca_file, spec.cert_file or None, spec.key_file or None)
         except (OSError, ValueError) as error:
             raise FedtpError(f"the broker's password or certificate cannot be read: {error}") from None
         client.on_connect = self._connected

@@ -33,6 +33,8 @@ class SourceSpec(BaseModel):
         The device's name at the broker, and the file with its password; none by default.
     ca_file
         The certificate of the broker's authority; without it there is no TLS.
+    cert_file, key_file
+        The device's own certificate and its private key, for a broker that knows devices by them; none by default.
     capacity_mb
         So many megabytes of messages wait in the folder at most; the broker keeps what comes then.
     """
@@ -50,6 +52,8 @@ class SourceSpec(BaseModel):
     user: str = ""
     password_file: str = ""
     ca_file: str = ""
+    cert_file: str = ""
+    key_file: str = ""
     capacity_mb: float = Field(default=100.0, gt=0, le=1e6)
 
     @model_validator(mode="after")
@@ -60,4 +64,7 @@ class SourceSpec(BaseModel):
         if (self.kind == "mqtt") != bool(self.topic):
             text = 'topic must be given for the kind "mqtt", and for no other'
             raise Conflict([Problem(("topic",), text)])
+        if bool(self.cert_file) != bool(self.key_file) or (self.cert_file and not self.ca_file):
+            text = "cert_file, key_file and ca_file belong together: a certificate, its key, and the broker's authority"
+            raise Conflict([Problem(("cert_file",), text)])
         return self

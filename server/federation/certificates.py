@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from fedtp.errors import FedtpError
+from fedtp.folder import write_whole
 
 CA_DAYS, SERVER_DAYS = 3650, 825
 _PEM = serialization.Encoding.PEM
@@ -71,7 +72,8 @@ def write_server(folder: Path, addresses: Iterable[str], *, days: float = SERVER
         .sign(signer, hashes.SHA384())
     )
     _write_private(folder / "server.key", private, serialization.PrivateFormat.PKCS8)
-    (folder / "server.pem").write_bytes(made.public_bytes(_PEM))
+    # Last: a server that runs takes both up when it sees this one.
+    write_whole(folder / "server.pem", made.public_bytes(_PEM))
 
 
 def write_device(private_file: Path, public_file: Path) -> None:

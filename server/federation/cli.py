@@ -91,7 +91,7 @@ def renew(
     write_server(found.server, [network.address, network.listen], days=days)
     typer.echo(f"the certificate is valid until {expiry(found.server / 'server.pem'):%Y-%m-%d}")
     if holder(found.server) is not None:
-        typer.echo("the server that runs takes it up when it is started again")
+        typer.echo("the server that runs takes it up within seconds; a round in flight is begun again")
 
 
 def server(folder: Dir) -> None:

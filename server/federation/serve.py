@@ -18,6 +18,8 @@ log = logging.getLogger("fedtp.federation")
 
 #: Seconds between two looks at the processes, and between two questions of how a run is doing.
 _LOOK, _ASK = 0.5, 5.0
+#: Seconds between two warnings that the certificate ends.
+_REMIND = 86_400.0
 #: Days before the certificate ends that a warning says so.
 _WARN_DAYS = 30
 #: What a ServerApp says of itself that has neither ended nor failed.
@@ -40,11 +42,14 @@ def serve(folder: ServerFolder, stop: threading.Event) -> None:
             _check_certificate(folder)
         link = SuperLink(folder, spec)
         link.configure()
+        certificate = None if spec.network.insecure else _Certificate(folder, link)
         learning = _Learning(folder, link)
         close_metrics = serve_metrics(folder, spec.network.metrics_port)
         log.info("%s: listening at %s:%d", spec.title, spec.network.listen, spec.network.port)
         try:
             while not stop.wait(_LOOK):
+                if certificate is not None:
+                    certificate.step()
                 link.program.step()
                 learning.step()
         finally:
@@ -106,6 +111,36 @@ class _Learning:
         if self._folder.wish == LEARN:
             self._run = link.submit()
             log.info("learning, run %s", self._run)
+
+
+class _Certificate:
+    """The server's certificate: a word before it ends, and a new SuperLink with a new one."""
+
+    def __init__(self, folder: ServerFolder, link: SuperLink) -> None:
+        self._folder = folder
+        self._link = link
+        self._path = folder.server / "server.pem"
+        self._used = self._path.read_bytes()
+        self._looked = self._said = time.monotonic()
+
+    def step(self) -> None:
+        """Do what there is to do."""
+        now = time.monotonic()
+        if now < self._looked + _ASK:
+            return
+        self._looked = now
+        try:
+            found = self._path.read_bytes()
+            if found == self._used and now < self._said + _REMIND:
+                return
+            _check_certificate(self._folder)
+            if found != self._used:
+                log.info("a new certificate: the SuperLink is started again with it")
+                self._link.program.stop()
+                self._used = found
+        except (OSError, FedtpError) as error:
+            log.warning("%s", error)
+        self._said = now
 
 
 def _check_certificate(folder: ServerFolder) -> None:

@@ -9,11 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
-from safetensors.torch import load_file
 
 from clients.budget import peak_bytes
-from fedtp.blocks import Chain
 from fedtp.measures import match_detections
+from fedtp.model_file import load_model
 from fedtp.report.fleet.results import DEVICES, EVENTS, ROUNDS
 from server.federation.results import Row, device_row, orders_of, read_events, round_rows, totals
 from simulations.recorder import DETECTION_WINDOW_ROUNDS
@@ -43,9 +42,7 @@ def run_of(scenario: Scenario, journal: Path, model: Path, names: Sequence[str],
     devices = [_device(world, numbers[name], order) for (_, name), order in orders.items() if name in numbers]
     rows = round_rows(rounds, devices)
     drifts, told = _drifts(world, devices)
-    network = world.learner.network(world.learner.initial_weights())
-    network.load_state_dict(load_file(model))
-    weights = {block.name: block.join(block.parameters).numpy() for block in Chain(network)}
+    weights = load_model(model).weights
     summary = {
         "scenario": scenario.name,
         "method": scenario.learner.method,

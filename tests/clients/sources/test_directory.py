@@ -157,6 +157,44 @@ def test_a_folder_that_is_missing_is_said(tmp_path: Path) -> None:
         stream(tmp_path / "none").take(0.0)
 
 
+def test_what_comes_too_late_is_told_once(tmp_path: Path) -> None:
+    (tmp_path / "2.csv").write_text("a,b,y\n1,2,no\n")
+    one = stream(tmp_path)
+    assert len(one.take(0.0)) == 1
+    (tmp_path / "1.csv").write_text("a,b,y\n3,4,no\n")
+    assert len(one.take(1.0)) == 0
+    assert [(row.file, row.offset) for row in one.bad] == [("1.csv", 0)]
+    assert "too late, since 2.csv is being read" in one.bad[0].reason
+    one = resumed(one, tmp_path)
+    assert len(one.take(2.0)) == 0
+    assert one.bad == []
+    (tmp_path / "3.csv").write_text("a,b,y\n5,6,no\n")
+    (tmp_path / "2.csv").write_text("a,b,y\n1,2,no\n7,8,yes\n")  # in time: it is still being read
+    assert len(one.take(3.0)) == 2
+    assert one.bad == []
+    assert len(one.take(3.5)) == 0
+    assert one.bad == []
+    end = (tmp_path / "2.csv").stat().st_size
+    (tmp_path / "2.csv").write_text("a,b,y\n1,2,no\n7,8,yes\n9,9,no\n")
+    one = resumed(one, tmp_path)
+    assert len(one.take(4.0)) == 0
+    assert [(row.file, row.offset) for row in one.bad] == [("2.csv", end)]
+
+
+def test_bad_rows_are_taken_by_and_by(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(directory, "_MOST_BAD", 1000)
+    (tmp_path / "1.csv").write_text("a,b,y\n" + 100 * "nothing\n" + "1,2,no\n")
+    one, bad = stream(tmp_path), []
+    for _ in range(100):
+        taken = one.take(0.0)
+        assert len(one.bad) < 10
+        bad += one.bad
+        if len(taken):
+            break
+    assert [row.row for row in bad] == 100 * ["nothing"]
+    assert len(taken) == 1
+
+
 lines = st.lists(
     st.one_of(
         st.binary(max_size=30),

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import getpass
 import json
 import shutil
 import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 from paho.mqtt import client as mqtt
 from paho.mqtt import publish
 from paho.mqtt.packettypes import PacketTypes
@@ -21,6 +27,7 @@ from clients.sources.directory import DirectoryStream
 from clients.sources.mqtt import Subscriber
 from clients.sources.settings import SourceSpec
 from fedtp.data.schema import Schema
+from server.federation.certificates import write_authority, write_server
 
 MOSQUITTO = shutil.which("mosquitto") or shutil.which("mosquitto", path="/usr/sbin:/usr/local/sbin")
 SCHEMA = Schema(features=("a", "b"), label="y", classes=("no", "yes"))
@@ -29,12 +36,14 @@ needs_mosquitto = pytest.mark.skipif(MOSQUITTO is None, reason="Mosquitto is not
 
 
 class Broker:
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *lines: str) -> None:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port = int(probe.getsockname()[1])
         self.config = folder / "mosquitto.conf"
         self.config.write_text(f"listener {self.port} 127.0.0.1\nallow_anonymous true\nmax_queued_messages 10000\n")
+        with self.config.open("a") as config:
+            config.writelines(f"{line}\n" for line in lines)
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
@@ -102,6 +111,59 @@ def test_messages_become_rows(broker: Broker, subscribe, tmp_path: Path) -> None
     stream = DirectoryStream(tmp_path / "data", SCHEMA)
     assert stream.take(1.0).x.tolist() == [[1, 0.5], [2, 1]]
     assert [bad.row for bad in stream.bad] == ["no json"]
+
+
+def certify(folder: Path, name: str) -> None:
+    """Write a certificate for a client, and its key."""
+    key, now = ec.generate_private_key(ec.SECP384R1()), datetime.now(UTC)
+    authority = x509.load_pem_x509_certificate((folder / "ca.crt").read_bytes())
+    signer = serialization.load_pem_private_key((folder / "ca.key").read_bytes(), None)
+    assert isinstance(signer, ec.EllipticCurvePrivateKey)
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)]))
+        .issuer_name(authority.subject)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - timedelta(hours=1))
+        .not_valid_after(now + timedelta(hours=1))
+        .sign(signer, hashes.SHA384())
+    )
+    pem, none = serialization.Encoding.PEM, serialization.NoEncryption()
+    (folder / f"{name}.pem").write_bytes(made.public_bytes(pem))
+    (folder / f"{name}.key").write_bytes(key.private_bytes(pem, serialization.PrivateFormat.PKCS8, none))
+
+
+@needs_mosquitto
+def test_a_broker_that_knows_devices_by_their_certificates(tmp_path: Path) -> None:
+    write_authority(tmp_path / "ca.crt", tmp_path / "ca.key")
+    write_server(tmp_path, ["127.0.0.1"])
+    certify(tmp_path, "one")
+    files = ("cafile ca.crt", "certfile server.pem", "keyfile server.key")
+    paths = [f"{option} {tmp_path / name}" for option, name in (line.split() for line in files)]
+    # As root, Mosquitto gives up its rights before it reads the key.
+    broker = Broker(tmp_path, *paths, "require_certificate true", f"user {getpass.getuser()}")
+    own = {"ca_file": "ca.crt", "cert_file": "one.pem", "key_file": "one.key"}
+    spec = SourceSpec(
+        kind="mqtt", topic="garden/+", port=broker.port, **{key: str(tmp_path / name) for key, name in own.items()}
+    )
+    subscribers = [
+        Subscriber(one, tmp_path / "data", "one", lambda: "")
+        for one in (spec, spec.model_copy(update={"cert_file": "", "key_file": ""}))
+    ]
+    try:
+        broker.start()
+        for subscriber in subscribers:
+            subscriber.start()
+        known, unknown = (subscriber._client for subscriber in subscribers)
+        until(lambda: known is not None and known.is_connected())
+        time.sleep(1)
+        assert unknown is not None
+        assert not unknown.is_connected()
+    finally:
+        for subscriber in subscribers:
+            subscriber.stop()
+        broker.stop()
 
 
 @needs_mosquitto
