@@ -33,8 +33,8 @@ _QUIET = {
     "FLWR_TELEMETRY_ENABLED": "0",
     "FLWR_DISABLE_UPDATE_CHECK": "1",
     "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
-    # Otherwise every message waits for seconds until a process looks for it.
-    "FLWR_SUPEREXEC_TASK_POLL_INTERVAL": "0.05",
+    # By itself it lets a message wait for up to a second; more often costs a small device's processor too much.
+    "FLWR_SUPEREXEC_TASK_POLL_INTERVAL": "0.25",
 }
 
 
@@ -115,12 +115,12 @@ def until_signalled() -> Iterator[threading.Event]:
             signal.signal(number, handler)
 
 
-def log_to(path: Path, *, screen: bool = True) -> None:
-    """Have what fedtp says written to a file of limited size, with the time, and to the screen."""
+def log_to(path: Path, logger: str = "fedtp", *, screen: bool = True) -> None:
+    """Have what a logger is told written to a file of limited size, with the time, and to the screen."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    root = logging.getLogger("fedtp")
+    root = logging.getLogger(logger)
     root.setLevel(logging.INFO)
-    root.propagate = False
+    root.propagate = not screen
     for handler in list(root.handlers):
         root.removeHandler(handler)
         handler.close()

@@ -10,11 +10,13 @@ import subprocess
 import sys
 import threading
 import time
+import traceback
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
+from typing import NoReturn
 
 import psutil
 
@@ -199,3 +201,19 @@ def _kill(processes: Sequence[psutil.Process]) -> None:
 def _end_with_parent() -> None:
     """Have Linux end the program with us, however we end."""
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+def run_as_process(main: Callable[[], object]) -> NoReturn:
+    """Run a program, and end this process when it has: threads that it has left are not waited for."""
+    code = 1
+    try:
+        main()
+        code = 0
+    except SystemExit as end:
+        code = end.code if isinstance(end.code, int) else int(end.code is not None)
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)

@@ -36,7 +36,7 @@ def environment() -> dict[str, str]:
     return {**os.environ, "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}", "COLUMNS": "100"}
 
 
-#: Processes that work together for minutes: tests/integration/test_federation.py runs these lines.
+#: Processes that work together for minutes: tests/integration/federation runs these lines.
 FEDERATION = "fedtp federation "
 COMMANDS = [line for line in shell_lines(README, *DOCS) if line.startswith("fedtp ")]
 

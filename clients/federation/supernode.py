@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from clients.federation import node
 from clients.federation.connection import why_not
 from clients.federation.folder import DeviceFolder
 from clients.federation.settings import DeviceSpec
 from clients.sources.mqtt import Subscriber
 from fedtp.errors import FedtpError
-from fedtp.federation import CA, DEVICE_KEY, alone, flower_environment, free_port, tool
+from fedtp.federation import CA, DEVICE_KEY, alone, flower_environment, free_port
 from fedtp.supervision import Program, log
 
 #: Seconds between two looks at the process.
@@ -21,8 +23,8 @@ _LOOK = 0.5
 #: Seconds between two looks at whether the server can be reached.
 _PROBE = 15.0
 
-#: What Flower prints when it ends though the server can be reached: the same for two reasons.
-_REFUSED = "Exit Code: 305"
+#: What Flower prints when it ends though the server can be reached: the first is the same for two reasons.
+_REFUSED, _GAVE_UP = "Exit Code: 305", "Giving up reconnection"
 _WHY = (
     "the server refuses it: it does not know the key, whose public half must be in server/keys there, or thinks that "
     "the device is still connected, as it does for a minute after a crash"
@@ -34,6 +36,8 @@ def explain(spec: DeviceSpec, authority: Path | None, printed: Sequence[str]) ->
     sentence = why_not(spec.server, authority)
     if sentence is None and any(_REFUSED in line for line in printed):
         sentence = _WHY
+    if sentence is None and any(_GAVE_UP in line for line in printed):
+        sentence = "the connection was lost, and Flower gave it up"
     return sentence and f"{spec.name} is not connected to {spec.server}: {sentence}"
 
 
@@ -68,7 +72,7 @@ def run_device(folder: Path, stop: threading.Event) -> None:
         program = Program(
             "supernode",
             [
-                tool("flower-supernode"),
+                *(sys.executable, "-P", "-m", node.__name__),
                 *(["--insecure"] if spec.insecure else secure),
                 *("--superlink", spec.server),
                 # The port on which its own processes talk to it, on this host alone.

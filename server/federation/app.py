@@ -14,7 +14,7 @@ from flwr.superlink.grid.http_grid import HttpGrid
 
 from fedtp.blocks import Packed
 from fedtp.errors import DataError, FedtpError
-from fedtp.federation import FOLDER_VARIABLE
+from fedtp.federation import FOLDER_VARIABLE, log_to
 from fedtp.learner import Learner, learner_of
 from fedtp.model_file import save_model
 from fedtp.wire import report_bytes
@@ -43,6 +43,15 @@ class _Rest(Exception):  # noqa: N818
 def main(grid: Grid, context: Context) -> None:
     """Learn until all rounds are done, or until it is told to rest."""
     folder = ServerFolder.of(Path(os.environ[FOLDER_VARIABLE]))
+    log_to(folder.logs / "learning.log", log.name, screen=False)  # Flower keeps it in its database
+    try:
+        _learn(grid, context, folder)
+    except Exception:
+        log.exception("learning ended")
+        raise
+
+
+def _learn(grid: Grid, context: Context, folder: ServerFolder) -> None:
     spec, config = folder.spec(), context.run_config
     server, reactions, learner = ServerSpec.from_config(config), ReactionSpec.from_config(config), learner_of(config)
     journal, checkpoints = Journal(folder, server.rounds), Checkpoints(folder.checkpoints, spec.keep.checkpoints)

@@ -106,7 +106,10 @@ class LimitedGrid(Grid):
 
     def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
         """Return the answers that are there whole, and errors for those that are refused; wait for none."""
-        answer = self._grid._runtime_client.PullMessages(PullAppMessagesRequest(message_ids=message_ids))
+        # Flower gives each answer once, and then says that there never was a question.
+        begun = {one.message.metadata.reply_to_message_id for one in self._coming}
+        asked = PullAppMessagesRequest(message_ids=[one for one in message_ids if one not in begun])
+        answer = self._grid._runtime_client.PullMessages(asked)
         for message, tree in zip(answer.messages_list, answer.message_object_trees, strict=True):
             self._coming.append(_Coming(message, self._announced(tree), self._now()))
         coming, self._coming = self._coming, []

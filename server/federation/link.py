@@ -10,6 +10,8 @@ from flwr.superlink.cli import flower_superlink
 from starlette.middleware import Middleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from fedtp.supervision import run_as_process
+
 #: Of a request's body. Flower's largest are apps, of up to 10 MB.
 MOST_BYTES = 16_000_000
 
@@ -72,4 +74,4 @@ async def _refuse(send: Send) -> None:
 
 if __name__ == "__main__":
     extensions.get_middleware = lambda: (Middleware(SizeLimit),)
-    flower_superlink()
+    run_as_process(flower_superlink)

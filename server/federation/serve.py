@@ -104,7 +104,7 @@ class _Learning:
                 log.info("all rounds are done")
                 self._folder.write_wish(REST)
             elif told == "failed":
-                log.warning("learning ended: its log says why; `fedtp federation start` tries again")
+                log.warning("learning ended: server/logs/learning.log says why; `fedtp federation start` tries again")
                 self._folder.write_wish(REST)
             elif self._folder.wish == LEARN:
                 log.warning("the ServerApp died; a new one goes on from the last checkpoint")

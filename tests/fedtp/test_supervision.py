@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -146,3 +147,21 @@ def test_what_a_killed_supervisor_has_left_does_not_go_on_beside_the_new(program
     after.step()
     until(lambda: not alive(left))
     assert after.running
+
+
+@pytest.mark.parametrize(
+    ("ending", "code"),
+    [("pass", 0), ("raise SystemExit(3)", 3), ("raise SystemExit('why')", 1), ("raise ValueError('broken')", 1)],
+)
+def test_a_process_ends_with_its_program_whatever_threads_are_left(ending: str, code: int) -> None:
+    text = f"""
+import threading, time
+from fedtp.supervision import run_as_process
+def main():
+    threading.Thread(target=time.sleep, args=(60,)).start()
+    {ending}
+run_as_process(main)
+"""
+    done = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, timeout=30, check=False)
+    assert done.returncode == code
+    assert ("ValueError: broken" in done.stderr) == ("broken" in ending)

@@ -23,6 +23,7 @@ from simulations.federation.local import make_local, names_of
 from simulations.federation.results import run_of
 
 TOOL = Path(sys.executable).with_name("fedtp")
+PROGRAMS = "flower-|flwr-|server.federation.link|clients.federation.node"
 
 
 def find_processes(folder: Path) -> dict[str, list[int]]:
@@ -35,7 +36,7 @@ def find_processes(folder: Path) -> dict[str, list[int]]:
             words = process.cmdline()
         except (psutil.Error, OSError):
             continue
-        name = next((Path(word).name for word in words if re.search("flower-|flwr-|server.federation.link", word)), "")
+        name = next((Path(word).name for word in words if re.search(PROGRAMS, word)), "")
         found.setdefault(name, []).append(process.pid)
     return found
 

@@ -19,7 +19,7 @@ def test_whatever_dies_the_federation_goes_on(federation: Callable[..., Any]) ->
     left = [
         (2, fed.path, "flwr-serverapp"),
         (4, fed.path, "server.federation.link"),
-        (6, one, "flower-supernode"),
+        (6, one, "clients.federation.node"),
         (8, two, "flwr-clientapp"),
     ]
 

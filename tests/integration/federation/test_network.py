@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import socket
 import subprocess
 import threading
@@ -77,7 +78,7 @@ def cable() -> Iterator[Callable[[int], Cable]]:
 def test_after_the_network_was_cut_for_90_seconds_it_goes_on(
     federation: Callable[..., Any], cable: Callable[[int], Cable]
 ) -> None:
-    fed = federation(TWO, "server.rounds=12", "server.round_seconds=20")
+    fed = federation(TWO, "server.rounds=16", "server.round_seconds=20")
     port = fed.made.spec().network.port
     one = cable(port)
     for own in fed.devices:
@@ -90,11 +91,11 @@ def test_after_the_network_was_cut_for_90_seconds_it_goes_on(
     one.whole.set()
     fed.until(lambda: fed.status()["samples"] > heard, 120)
     run = fed.learn()
-    assert run.summary["rounds"] == 12
-    assert run.summary["updates_accepted"] >= 10, fed.logs()
+    assert run.summary["rounds"] == 16
+    assert run.summary["updates_accepted"] >= 12, fed.logs()
     for own in fed.devices:
         said = fed.said(own.name)
-        assert "it cannot be reached: timed out" in said or "it cannot be reached: The read operation timed out" in said
+        assert re.search("it cannot be reached: .*timed out", said)
         assert "can be reached again" in said
     fed.end()
     fed.assert_nothing_lost()
