@@ -60,9 +60,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     slow = [item for item in items if item.get_closest_marker("slow")]
     others = [item for item in items if not item.get_closest_marker("slow")]
     apart = [item for part in range(PARTS) for item in slow[part::PARTS]]
-    places = np.linspace(0, len(others), len(apart), endpoint=False).astype(int).tolist()
+    # Between two modules: what the tests of one share would be made again after each interruption.
+    between = [place for place, item in enumerate(others) if not place or item.path != others[place - 1].path] or [0]
+    places = np.linspace(0, len(between), len(apart), endpoint=False).astype(int).tolist()
     for place, item in reversed(list(zip(places, apart, strict=True))):
-        others.insert(place, item)
+        others.insert(between[place], item)
     items[:] = others
 
 

@@ -9,12 +9,20 @@ import copy
 import json
 from collections.abc import Callable
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
-from flwr.app import Array, ArrayRecord, ConfigRecord, MetricRecord, RecordDict
+from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MessageType, MetricRecord, RecordDict
+from flwr.app.message import remove_content_from_message
+from flwr.common.serde import message_to_proto
+from flwr.proto.message_pb2 import PullObjectResponse
+from flwr.proto.node_pb2 import Node
+from flwr.proto.runtime_pb2 import PullAppMessagesResponse
+from flwr.supercore.inflatable.inflatable_object import get_all_nested_objects, get_object_tree
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -34,11 +42,14 @@ from fedtp.streaming.state import State
 from fedtp.wire import Order, Report
 from server.federation.checkpoints import Checkpoints, ServerCheckpoint
 from server.federation.folder import make_federation
+from server.federation.grid import LimitedGrid
 from server.federation.spec import FederationSpec
 from server.layerwise import LayerwiseStrategy
 from server.settings import TrustSpec
+from server.validation import check_update
 from simulations import Scenario
 from simulations.checkpoint import Checkpoint
+from simulations.flower import identify, number
 from simulations.scenario_file import shipped
 
 # A few of each in `make test`; in `make fuzz` as many as its profile says.
@@ -238,6 +249,44 @@ def test_reports(records: RecordDict) -> None:
     ours(lambda: Report.from_records(records))
 
 
+@cache
+def sent() -> tuple[Message, dict[str, bytes]]:
+    """Return a device's reply, and its parts."""
+    identify()
+    order = Message(RecordDict(), 77, MessageType.TRAIN)
+    number(order, "order")
+    reply = Message(REPORT.to_records(), reply_to=order)
+    number(reply, reply.object_id)
+    return reply, {name: part.deflate() for name, part in get_all_nested_objects(reply).items()}
+
+
+@quick
+@given(st.data())
+def test_messages_in_parts(data: st.DataObject) -> None:
+    """A message is whatever its parts make of it: a report, or an error with one of our codes."""
+    reply, parts = sent()
+    parts = dict(parts)
+    for _ in range(data.draw(st.integers(1, 3))):
+        name = data.draw(st.sampled_from(sorted(parts)))
+        other = st.sampled_from([*parts.values(), b"\x00", b"Message 0"])
+        parts[name] = data.draw(st.one_of(changed_bytes(parts[name]), other)) or b"\x00"
+    told = PullAppMessagesResponse(
+        messages_list=[message_to_proto(remove_content_from_message(reply))],
+        message_object_trees=[get_object_tree(reply)],
+    )
+    link = SimpleNamespace(
+        PullMessages=lambda _: told,
+        PullObject=lambda asked: PullObjectResponse(
+            object_found=True, object_available=True, object_content=parts[asked.object_id]
+        ),
+        ConfirmMessageReceived=lambda _: None,
+    )
+    flower: Any = SimpleNamespace(_runtime_client=link, node=Node(node_id=1), run=SimpleNamespace(run_id=1))
+    (message,) = LimitedGrid(flower, 10_000, 20).pull_messages(["order"])
+    assert message.metadata.src_node_id == 77
+    ours(lambda: check_update(message, LEARNER.sizes, LEARNER.digest, tuple(LEARNER.sizes)))
+
+
 # --- What is on disk -------------------------------------------------------------------------------------------------
 
 
@@ -273,8 +322,8 @@ def files(place: Path) -> dict[str, bytes]:
     Checkpoints(place, 1).save(ServerCheckpoint(1, 60.0, LEARNER.digest, strategy.state()))
     save_model(place / "model", LEARNER, WEIGHTS, {"schema": SCHEMA.model_dump_json(), "round": "1"})
     classifier = TPClassifier(seed=1)
-    for number in range(30):
-        classifier.learn_one({"a": number % 3, "b": 1.0}, number % 2 == 0)
+    for sample in range(30):
+        classifier.learn_one({"a": sample % 3, "b": 1.0}, sample % 2 == 0)
     classifier.save(place / "classifier")
     scenario = Scenario.load("sea-sudden")
     Checkpoint(scenario, 2, {"grid": State({"a": np.arange(3)}, {"b": [1, {"c": 2}]})}).save(place)

@@ -50,7 +50,7 @@ def simulated(*settings: str) -> Run:
     return simulate(Scenario.from_toml(SCENARIO, settings))
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def inline() -> Run:
     run = simulated()
     assert run.summary["updates_accepted"] == run.summary["client_rounds"] == 6 * ROUNDS

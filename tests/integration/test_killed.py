@@ -109,14 +109,14 @@ MOMENTS = {
 }
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("scenario") / "sea.toml"
     path.write_text(SCENARIO)
     return path
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def unbroken(file: Path) -> Callable[..., Run]:
     @cache
     def run(*settings: str) -> Run:

@@ -40,7 +40,7 @@ def ended(pid: int, within: float = 20.0) -> bool:
     return False
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def executor(small):
     """Two processes, and the world that they learn in; starting them is what takes long here."""
     world = World(small("run.processes=2", "devices.0.count=4"))

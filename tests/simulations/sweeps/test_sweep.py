@@ -27,7 +27,7 @@ VARY = ["learner.lr=0.1,1"]
 COMMAND = "from fedtp.cli import main; main()"
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def done(sea: Path, tmp_path_factory: pytest.TempPathFactory) -> Sweep:
     return run_sweep(Plan.make(sea, VARY, seeds=2), tmp_path_factory.mktemp("sweeps") / "sea", jobs=2)
 
