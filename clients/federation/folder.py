@@ -7,6 +7,7 @@ a report that the server will hear, or it will be taken from the stream again; n
 from __future__ import annotations
 
 import fcntl
+import logging
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,8 +23,11 @@ from fedtp.errors import DataError
 from fedtp.streaming.state import State, parted, together
 from fedtp.wire import Order, Report
 
+# Flower shows what its own logger and those below it are told.
+log = logging.getLogger("flwr.fedtp")
+
 #: A report that the server has not heard after so many attempts it does not want.
-_MOST_SENDS = 3
+_MOST_SENDS = 10
 _ARCHIVE = Archive("fedtp.device", "state of a device", version=1)
 
 
@@ -163,7 +167,10 @@ class DeviceFolder:
     def to_send_again(self, order: Order) -> Report | None:
         """Return the latest report, if the server that gives this order has not heard it and could use it."""
         report = self.unheard
-        if report is None or report.id in order.heard or self.sends >= _MOST_SENDS:
+        if report is None or report.id in order.heard or self.sends > _MOST_SENDS:
+            return None
+        if self.sends == _MOST_SENDS:
+            log.warning("the server took report %s at none of %d attempts: giving it up", report.id, self.sends)
             return None
         fits = report.digest == order.digest and set(report.weights) <= set(order.blocks)
         return report if fits else None

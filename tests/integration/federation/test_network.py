@@ -139,7 +139,7 @@ def test_devices_on_another_host_whose_cable_is_pulled_for_90_seconds(
     init = [tool("fedtp"), "federation", "init", folder, "--like", sample, "--label", "state", "--address", address]
     subprocess.run([*map(str, init), "--port", str(free_port())], check=True, capture_output=True)
     fed = federation(folder=ServerFolder.of(folder))
-    fed.alter("server", "round_seconds = 60.0", "round_seconds = 10.0")
+    fed.alter("server", "[trust]", "[server]\nround_seconds = 15.0\n\n[trust]")
     files = [own / "data" / "today.csv" for own in fed.devices]
 
     def give(some: list[str]) -> None:
