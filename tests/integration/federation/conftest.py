@@ -17,7 +17,7 @@ import pytest
 
 from fedtp.archive import Archive
 from fedtp.federation import DEVICE_FILE, FOLDER_VARIABLE
-from server.federation.folder import LEARN, SPEC, ServerFolder
+from server.federation.folder import LEARN, REST, SPEC, ServerFolder
 from simulations import Run, Scenario
 from simulations.federation.local import make_local, names_of
 from simulations.federation.results import run_of
@@ -150,14 +150,25 @@ class Federation:
     def learn(self, look: Callable[[dict[str, Any]], Any] = lambda _: None) -> Run:
         """Wait until all rounds are done; return what came of it."""
         scenario = Scenario.load(self.path / "scenario.toml")
-        while (status := self.status())["state"] != "finished":
+        self._watch(lambda status: status["state"] == "finished", look, 180 + 2 * scenario.server.round_seconds)
+        return run_of(scenario, self.made.events, self.made.model, names_of(scenario), 0.0)
+
+    def learn_for(self, rounds: int, look: Callable[[dict[str, Any]], Any]) -> None:
+        """Wait for a number of rounds, and have the server rest."""
+        self._watch(lambda status: status["round"] >= rounds, look, 240)
+        self.made.write_wish(REST)
+        self.until(lambda: self.status()["state"] == "resting", 120)
+
+    def _watch(
+        self, over: Callable[[dict[str, Any]], bool], look: Callable[[dict[str, Any]], Any], patience: float
+    ) -> None:
+        while not over(status := self.status()):
 
             def moved(before: int = status["round"]) -> bool:
                 look(self.status())
-                return self.status()["round"] > before or self.status()["state"] == "finished"
+                return self.status()["round"] > before or over(self.status())
 
-            self.until(moved, 180 + 2 * scenario.server.round_seconds)
-        return run_of(scenario, self.made.events, self.made.model, names_of(scenario), 0.0)
+            self.until(moved, patience)
 
     def logs(self) -> str:
         """Return the ends of all logs."""

@@ -21,9 +21,9 @@ def files(folder: Path) -> list[Path]:
 
 
 def test_nothing_grows(federation: Callable[..., Any]) -> None:
-    fed = federation(
-        "devices.0.count=8", f"server.rounds={ROUNDS}", "server.round_seconds=20", "drift.0.at_seconds=400"
-    )
+    # One round follows the other as soon as all have answered.
+    pace = ["server.rounds=1000", "server.round_seconds=60", "server.interval_seconds=1", "drift.0.at_seconds=400"]
+    fed = federation("devices.0.count=8", *pace)
     memory: dict[tuple[str, int], dict[int, int]] = {}
     sizes: dict[int, dict[Path, int]] = {}
 
@@ -31,14 +31,12 @@ def test_nothing_grows(federation: Callable[..., Any]) -> None:
         number = status["round"]
         if number in sizes or status["state"] != "learning":
             return
-        sizes[number] = {
-            path.relative_to(fed.path): path.stat().st_size for path in fed.path.rglob("*") if path.is_file()
-        }
+        sizes[number] = {path.relative_to(fed.path): path.stat().st_size for path in files(fed.path)}
         for name, process in fed.long_lived():
             memory.setdefault((name, process.pid), {})[number] = process.memory_full_info().uss
 
     fed.start()
-    fed.learn(look)
+    fed.learn_for(ROUNDS, look)
     print()
     grown = []
     for (name, _), found in sorted(memory.items()):
