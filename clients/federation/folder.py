@@ -18,7 +18,7 @@ import numpy as np
 from pydantic import BaseModel, Field, ValidationError
 
 from clients.device import Device
-from fedtp.archive import Archive
+from clients.federation.place import ARCHIVE, STATE
 from fedtp.errors import DataError
 from fedtp.streaming.state import State, parted, together
 from fedtp.wire import Order, Report
@@ -28,7 +28,6 @@ log = logging.getLogger("flwr.fedtp")
 
 #: A report that the server has not heard after so many attempts it does not want.
 _MOST_SENDS = 10
-_ARCHIVE = Archive("fedtp.device", "state of a device", version=1)
 
 
 class _KeptReport(BaseModel, extra="forbid", strict=True, allow_inf_nan=False):
@@ -78,12 +77,11 @@ class DeviceFolder:
     unheard: Report | None = None
     reports: int = 0
     sends: int = 0
-    _place: tuple[tuple[int, int, int], str] | None = None
 
     @property
     def state(self) -> Path:
         """The file."""
-        return self.path / "state" / "device.safetensors"
+        return self.path / STATE
 
     @contextmanager
     def alone(self) -> Iterator[None]:
@@ -106,7 +104,7 @@ class DeviceFolder:
         if not self.state.exists():
             return
         try:
-            record, arrays = _ARCHIVE.read(self.state)
+            record, arrays = ARCHIVE.read(self.state)
             kept = _Kept.model_validate(record)
             if not isinstance(record.get("state"), dict):
                 raise DataError("it does not say what its arrays are")
@@ -148,21 +146,8 @@ class DeviceFolder:
             "sends": sends,
             "report": told,
         }
-        _ARCHIVE.write(self.state, record, whole.arrays)
+        ARCHIVE.write(self.state, record, whole.arrays)
         self.unheard, self.sends = report, sends
-
-    def reading(self) -> str:
-        """Return the name of the file that the device's stream reads from; empty if it has not begun."""
-        try:
-            found = self.state.stat()
-            stamp = (found.st_mtime_ns, found.st_size, found.st_ino)
-            # Asked for every message that comes, and the file holds the whole device.
-            if self._place is None or self._place[0] != stamp:
-                record, _ = _ARCHIVE.read(self.state)
-                self._place = stamp, str(record["cursor"]["file"])
-            return self._place[1]
-        except (OSError, DataError, KeyError, TypeError):
-            return ""
 
     def to_send_again(self, order: Order) -> Report | None:
         """Return the latest report, if the server that gives this order has not heard it and could use it."""

@@ -6,9 +6,9 @@ thread that serves its own processes is not.
 
 from __future__ import annotations
 
-from flwr.supernode.cli import flower_supernode
-
 from fedtp.supervision import run_as_process
 
 if __name__ == "__main__":
+    from flwr.supernode.cli import flower_supernode
+
     run_as_process(flower_supernode)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from clients.federation import node
 from clients.federation.connection import why_not
-from clients.federation.folder import DeviceFolder
+from clients.federation.place import Place
 from clients.federation.settings import DeviceSpec
 from clients.sources.mqtt import Subscriber
 from fedtp.errors import FedtpError
@@ -86,7 +86,7 @@ def run_device(folder: Path, stop: threading.Event) -> None:
         log.info("device %s, of the server at %s", spec.name, spec.server)
         subscriber = None
         if spec.source.kind == "mqtt":
-            subscriber = Subscriber(spec.source, folder / spec.source.path, spec.name, DeviceFolder(folder).reading)
+            subscriber = Subscriber(spec.source, folder / spec.source.path, spec.name, Place(folder).reading)
             subscriber.start()
         said, probed = None, 0.0
         try:

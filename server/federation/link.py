@@ -5,8 +5,6 @@ By itself it reads requests of any size into memory. Honest ones are small: Flow
 
 from __future__ import annotations
 
-from flwr.superlink import extensions
-from flwr.superlink.cli import flower_superlink
 from starlette.middleware import Middleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -73,5 +71,8 @@ async def _refuse(send: Send) -> None:
 
 
 if __name__ == "__main__":
+    from flwr.superlink import extensions
+    from flwr.superlink.cli import flower_superlink
+
     extensions.get_middleware = lambda: (Middleware(SizeLimit),)
     run_as_process(flower_superlink)

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -20,6 +22,7 @@ SPEC = DeviceSpec(name="one", server="host:1", data=Schema(features=("a",), clas
     [
         ("nothing listens there", ["Exit Code: 305"], "one is not connected to host:1: nothing listens there"),
         (None, ["ERROR :     Exit Code: 305", "more"], "the server refuses it: it does not know the key"),
+        (None, ["Giving up reconnection after 30 seconds", "TLS failed"], "the connection was lost"),
         (None, ["killed"], None),
     ],
 )
@@ -42,3 +45,10 @@ def test_a_device_runs_once(tmp_path: Path) -> None:
     (tmp_path / "device.toml").write_text('name = "one"\n')
     with pytest.raises(DataError, match="server"):
         run_device(tmp_path, stop)
+
+
+@pytest.mark.parametrize("module", ["clients.federation.supernode", "server.federation.serve"])
+def test_what_runs_all_the_time_is_small(module: str) -> None:
+    """On a device memory is what there is least of: the learner is only in the process that carries out an order."""
+    code = f"import sys, {module}; assert not {{'torch', 'flwr', 'pandas', 'river'}} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)

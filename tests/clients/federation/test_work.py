@@ -15,9 +15,9 @@ import numpy as np
 import pytest
 import tomli_w
 
-from clients.federation import folder as module
 from clients.federation.app import work
 from clients.federation.folder import DeviceFolder
+from clients.federation.place import ARCHIVE, Place
 from fedtp.data.schema import Schema
 from fedtp.errors import DataError, WireError
 from fedtp.learner import learner_of
@@ -193,9 +193,9 @@ def test_bad_rows_are_kept_when_they_have_been_passed(folder: Path, device, monk
 
 
 def test_where_the_device_reads_is_looked_up_when_it_has_changed(folder: Path, device, monkeypatch) -> None:
-    one, reads = DeviceFolder(folder), []
-    read = module._ARCHIVE.read
-    monkeypatch.setattr(type(module._ARCHIVE), "read", lambda self, path: (reads.append(path), read(path))[1])
+    one, reads = Place(folder), []
+    read = ARCHIVE.read
+    monkeypatch.setattr(type(ARCHIVE), "read", lambda self, path: (reads.append(path), read(path))[1])
     assert one.reading() == ""
     device(ORDER)
     reads.clear()
