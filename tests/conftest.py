@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import signal
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -49,6 +50,12 @@ round_seconds = 60
 class = "pi"
 count = 5
 """
+
+
+def pytest_configure() -> None:
+    """Have interrupts reach what tests start, also where a shell has started these in its background without them."""
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 #: Slow tests that follow each other are put so many parts of the suite apart.
