@@ -149,9 +149,9 @@ def test_flwr_run_gives_the_same_weights(inline: Run, tmp_path: Path) -> None:
     home.mkdir()
     with superlink(home) as environment:
         # Rounds take real time here. The first ones are long enough unless this machine has much else to do.
-        logs = [run_by_flower(tmp_path, 10, environment)]
+        logs = [run_by_flower(tmp_path, 20, environment)]
         if not everyone_took_part(logs[-1]):
-            logs.append(run_by_flower(tmp_path, 30, environment))
+            logs.append(run_by_flower(tmp_path, 40, environment))
     assert everyone_took_part(logs[-1]), logs[-1]
     assert_same(load_file(tmp_path / "model.safetensors"), inline)
 
