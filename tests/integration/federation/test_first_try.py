@@ -19,16 +19,21 @@ from simulations import Run, Scenario, simulate
 DOCS = Path(__file__).resolve().parents[3] / "docs" / "federation.md"
 
 
-@pytest.mark.slow
+# Rounds so long that everyone answers in time on a machine that is busy with other tests.
+FEW = ["server.rounds=3", "server.round_seconds=30", "drift.0.at_seconds=30"]
+
+
+@pytest.mark.parametrize(
+    ("devices", "settings"),
+    [pytest.param(2, FEW, marks=pytest.mark.slow), pytest.param(4, [], marks=pytest.mark.federation)],
+)
 def test_up_learns_what_a_simulation_learns_and_leaves_nothing_running(
-    tmp_path: Path, processes_of: Callable[[Path], dict[str, list[int]]]
+    tmp_path: Path, processes_of: Callable[[Path], dict[str, list[int]]], devices: int, settings: list[str]
 ) -> None:
-    # Rounds so long that everyone answers in time on a machine that is busy with other tests.
-    settings = ["server.rounds=3", "server.round_seconds=30", "drift.0.at_seconds=30"]
     folder = tmp_path / "fed"
     given = [part for setting in settings for part in ("--set", setting)]
     done = subprocess.run(
-        [tool("fedtp"), "federation", "up", "--dir", folder, "--devices", "2", *given],
+        [tool("fedtp"), "federation", "up", "--dir", folder, "--devices", str(devices), *given],
         capture_output=True,
         text=True,
         timeout=240,
@@ -38,7 +43,8 @@ def test_up_learns_what_a_simulation_learns_and_leaves_nothing_running(
     assert done.returncode == 0, done.stdout + done.stderr + logs
     assert not processes_of(folder)
     assert not any(processes_of(own) for own in (folder / "devices").iterdir())
-    run, simulated = Run.load(folder / "run"), simulate(Scenario.load("loopback", ["devices.0.count=2", *settings]))
+    run = Run.load(folder / "run")
+    simulated = simulate(Scenario.load("loopback", [f"devices.0.count={devices}", *settings]))
     for name, weights in simulated.weights.items():
         np.testing.assert_allclose(run.weights[name], weights, rtol=1e-4, atol=1e-6)
     for key in ("rounds", "samples", "prequential_accuracy", "final_accuracy", "drifts_detected", "updates_accepted"):
