@@ -196,4 +196,4 @@ def test_a_device_whose_clock_is_an_hour_off_says_so_and_comes_back(
     assert off not in fed.status()["devices"]
     clock.write_text("+0\n")
     fed.until(lambda: fed.status()["devices"].get(off, {}).get("samples"), 240)
-    assert "can be reached again" in fed.said(off)
+    fed.until(lambda: "can be reached again" in fed.said(off), 30)

@@ -60,4 +60,4 @@ def test_a_certificate_that_ends_is_refused_until_it_is_renewed(federation: Call
     fed.made.write_wish("learn")
     fed.until(lambda: fed.status()["devices"].get(own.name, {}).get("samples"), 180)
     assert "a new certificate: the SuperLink is started again with it" in fed.said("server")
-    assert "can be reached again" in fed.said(own.name)
+    fed.until(lambda: "can be reached again" in fed.said(own.name), 30)
