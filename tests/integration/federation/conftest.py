@@ -6,7 +6,6 @@ import os
 import re
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,13 +15,12 @@ import psutil
 import pytest
 
 from fedtp.archive import Archive
-from fedtp.federation import DEVICE_FILE, FOLDER_VARIABLE
+from fedtp.federation import DEVICE_FILE, FOLDER_VARIABLE, tool
 from server.federation.folder import LEARN, REST, SPEC, ServerFolder
 from simulations import Run, Scenario
 from simulations.federation.local import make_local, names_of
 from simulations.federation.results import run_of
 
-TOOL = Path(sys.executable).with_name("fedtp")
 PROGRAMS = "flower-|flwr-|server.federation.link|clients.federation.node"
 
 
@@ -77,7 +75,7 @@ class Federation:
             command = ["server", self.path] if name == "server" else ["device", self.path / "devices" / name]
             with self._screen(name).open("ab") as screen:
                 self._running[name] = subprocess.Popen(
-                    [*within, TOOL, "federation", *command],
+                    [*within, tool("fedtp"), "federation", *command],
                     env={**os.environ, **environment},
                     stdout=screen,
                     stderr=subprocess.STDOUT,
@@ -139,8 +137,9 @@ class Federation:
             process.wait()
         self._running = {}
 
-    def assert_nothing_lost(self) -> None:
+    def assert_nothing_lost(self, run: Run) -> None:
         """Check that the server has heard all that each device has ever learnt from, and once; all are ended."""
+        assert 0 < sum(device["samples"] for device in self.status()["devices"].values()) == run.summary["samples"]
         for name, device in self.status()["devices"].items():
             path = self.path / "devices" / name / "state" / "device.safetensors"
             record, _ = Archive("fedtp.device", "state of a device", version=1).read(path)

@@ -38,7 +38,7 @@ def test_whatever_dies_the_federation_goes_on(federation: Callable[..., Any]) ->
     assert "superlink was ended by signal 9 (SIGKILL)" in fed.said("server")
     assert "supernode was ended by signal 9 (SIGKILL)" in fed.said(one.name)
     fed.end()
-    fed.assert_nothing_lost()
+    fed.assert_nothing_lost(run)
 
 
 def test_after_all_died_at_once_it_goes_on(federation: Callable[..., Any]) -> None:
@@ -52,4 +52,4 @@ def test_after_all_died_at_once_it_goes_on(federation: Callable[..., Any]) -> No
     run = fed.learn()
     assert run.rounds["round"].to_list() == list(range(1, 7))
     fed.end()
-    fed.assert_nothing_lost()
+    fed.assert_nothing_lost(run)

@@ -98,7 +98,7 @@ def test_after_the_network_was_cut_for_90_seconds_it_goes_on(
         assert re.search("it cannot be reached: .*timed out", said)
         assert "can be reached again" in said
     fed.end()
-    fed.assert_nothing_lost()
+    fed.assert_nothing_lost(run)
 
 
 def _ip(*words: str) -> None:
